@@ -1,0 +1,77 @@
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Stands one line before the block, so that freeing needs no size from the caller. */
+typedef union header {
+    size_t bytes;
+    unsigned char line[DS_ALIGN];
+} header;
+
+ds_alloc ds_alloc_make(int64_t fail_at)
+{
+    return (ds_alloc){.fail_at = fail_at};
+}
+
+ds_code ds_alloc_raw(ds_alloc *alloc, size_t bytes, void *block, ds_status *status)
+{
+    void **out = block;
+    size_t whole = 0;
+    *out = NULL;
+    bool fits = !__builtin_add_overflow(bytes, 2 * sizeof(header) - 1, &whole);
+    whole -= whole % DS_ALIGN;
+    header *memory =
+        fits && alloc->count++ != alloc->fail_at ? aligned_alloc(DS_ALIGN, whole) : NULL;
+    if (!memory)
+        return ds_fail(status, DS_NO_MEMORY, "cannot allocate %.1f MiB; use a smaller size",
+                       (double)bytes / (1 << 20));
+    memory->bytes = bytes;
+    alloc->live_bytes += (int64_t)bytes;
+    *out = memory + 1;
+    return DS_OK;
+}
+
+ds_code ds_alloc_zeroed(ds_alloc *alloc, size_t bytes, void *block, ds_status *status)
+{
+    ds_code code = ds_alloc_raw(alloc, bytes, block, status);
+    if (code == DS_OK)
+        memset(*(void **)block, 0, bytes);
+    return code;
+}
+
+ds_code ds_alloc_grow(ds_alloc *alloc, void *block, size_t *capacity, size_t needed, size_t item,
+                      ds_status *status)
+{
+    void **old = block, *grown = NULL;
+    if (needed <= *capacity)
+        return DS_OK;
+    size_t wanted = *capacity * 2 > needed ? *capacity * 2 : needed, bytes = 0;
+    if (!ds_multiply(wanted, item, &bytes))
+        return ds_fail(status, DS_NO_MEMORY, "%zu items of %zu bytes are too many", wanted, item);
+    ds_code code = ds_alloc_zeroed(alloc, bytes, &grown, status);
+    if (code != DS_OK)
+        return code;
+    if (*old)
+        memcpy(grown, *old, *capacity * item);
+    ds_release(alloc, block);
+    *old = grown;
+    *capacity = wanted;
+    return DS_OK;
+}
+
+void ds_release(ds_alloc *alloc, void *block)
+{
+    void **address = block;
+    if (!*address)
+        return;
+    header *memory = (header *)*address - 1;
+    alloc->live_bytes -= (int64_t)memory->bytes;
+    free(memory);
+    *address = NULL;
+}
+
+bool ds_multiply(size_t a, size_t b, size_t *product)
+{
+    return !__builtin_mul_overflow(a, b, product);
+}

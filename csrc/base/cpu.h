@@ -1,0 +1,24 @@
+/* What this processor can do. Detected on request, never kept in a global. */
+#ifndef DS_BASE_CPU_H
+#define DS_BASE_CPU_H
+
+/* Levels are ordered: a processor of one level has all levels of its family below it. */
+typedef enum ds_cpu_level {
+    DS_CPU_PORTABLE = 0, /* plain C */
+    DS_CPU_NEON,         /* AArch64 */
+    DS_CPU_AVX2,         /* AVX2 and FMA */
+    DS_CPU_AVX512,       /* AVX-512 F, BW, DQ, VL */
+    DS_CPU_LEVELS
+} ds_cpu_level;
+
+/* The best level of this machine, at most `limit` (a level's name as below; NULL or "": no limit).
+   An unknown name gives DS_CPU_LEVELS: the caller reports it. */
+ds_cpu_level ds_cpu_detect(const char *limit);
+
+/* "portable", "neon", "avx2", "avx512". */
+const char *ds_cpu_name(ds_cpu_level level);
+
+/* Processors this process may run on. */
+int ds_cpu_count(void);
+
+#endif
