@@ -1,0 +1,7 @@
+"""``python -m depthstyle`` is the ``depthstyle`` command."""
+
+import sys
+
+from depthstyle.cli import main
+
+sys.exit(main())

@@ -1,0 +1,72 @@
+"""The ``depthstyle`` command: finds the sub-command, runs it, turns errors into exit codes.
+
+A sub-command is a module with a function ``add_parser(subparsers)`` that adds one parser under the
+command's name and calls ``set_defaults(run=function)``, where ``function(args)`` does the work and
+returns an exit code or None. Only the module of the asked command is imported, which keeps
+``depthstyle --help`` fast; the line that the help shows is therefore kept here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from depthstyle import __version__
+from depthstyle.errors import DepthstyleError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+COMMANDS: dict[str, tuple[str, str]] = {}
+"""Name of each sub-command: its module and its line in ``depthstyle --help``."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line instead of a usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _build_parser(command: str | None) -> argparse.ArgumentParser:
+    parser = _Parser(prog="depthstyle", description="Depth-aware neural style transfer.")
+    parser.add_argument("--version", action="version", version=f"depthstyle {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        if name == command:
+            importlib.import_module(module).add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the program's name; ``sys.argv[1:]`` by default.
+
+    Returns
+    -------
+    int
+        0 on success, 2 after bad input (one line on standard error says what and how to mend it),
+        130 after Ctrl-C, or what the sub-command returned.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        args = _build_parser(command).parse_args(argv)
+        return args.run(args) or 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_BAD_INPUT
+    except (DepthstyleError, ValueError, OSError) as error:
+        print(f"depthstyle: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("depthstyle: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED

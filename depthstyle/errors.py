@@ -1,0 +1,51 @@
+"""The exceptions that depthstyle raises.
+
+Each message names the argument or file, the value found and the fix. Every class also derives
+from the built-in exception that fits, so that ``except ValueError`` catches bad input of any kind.
+"""
+
+
+class DepthstyleError(Exception):
+    """Base class of all errors of depthstyle."""
+
+
+class ImageError(DepthstyleError, ValueError):
+    """A picture or depth map cannot be read, is not usable, or cannot be written."""
+
+
+class WeightsError(DepthstyleError, ValueError):
+    """A file of network weights is missing, damaged or does not fit the network."""
+
+
+class NumericalError(DepthstyleError, ArithmeticError):
+    """A loss or a picture stopped being finite.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to change.
+    iteration : int, optional
+        The iteration, counted from 0, at which the value was found.
+    layer : str, optional
+        The layer or loss term that held the value.
+
+    Attributes
+    ----------
+    iteration : int or None
+    layer : str or None
+    """
+
+    def __init__(
+        self, message: str, *, iteration: int | None = None, layer: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.iteration = iteration
+        self.layer = layer
+
+
+class BackendUnavailable(DepthstyleError, RuntimeError):
+    """The asked backend or device is not present on this machine."""
+
+
+class Busy(DepthstyleError, RuntimeError):
+    """The object is already in use by another thread or process."""
