@@ -1,0 +1,79 @@
+/* A backend turns steps into kernel calls. It is one small table; cpu and ref stand in the module,
+   cuda arrives in a shared library of its own. */
+#ifndef DS_CORE_BACKEND_H
+#define DS_CORE_BACKEND_H
+
+#include "base/alloc.h"
+#include "base/cpu.h"
+#include "base/pool.h"
+#include "core/op.h"
+
+/* What a plan may hang on a step's end, applied in this order to the result r of the op:
+     r + addend, then the activation, or, when gate is set, r times the derivative of the
+     activation whose output gate is. Written as one pass over the output. */
+typedef struct ds_epilogue {
+    const ds_tensor *addend; /* as out; NULL: none */
+    const ds_tensor *gate;   /* as out; NULL: none */
+    bool active;             /* apply `activation` (or its derivative) */
+    int activation;          /* DS_RELU ... */
+    double alpha;
+} ds_epilogue;
+
+/* One kernel call. Tensors stay at their address from prepare to the last run, their data is
+   assigned after prepare; only constants have data during prepare (plain, planar). */
+typedef struct ds_step {
+    ds_op op;
+    const int64_t *attr; /* read with DS_ATTR */
+    int inputs;
+    const ds_tensor *in[DS_MAX_INPUTS];
+    bool constant[DS_MAX_INPUTS]; /* the input's data is there during prepare and never changes */
+    ds_tensor *out;
+    ds_epilogue epilogue;
+    /* Set by prepare: */
+    size_t workspace_bytes; /* scratch that lives for this step only */
+    void *prepared;         /* owned by the kernel: transformed weights, tables */
+    size_t prepared_bytes;  /* for the memory estimate */
+    const char *variant;    /* "winograd4 avx512"; shown in the plan's dump */
+    /* Set by the plan: */
+    void *workspace;
+} ds_step;
+
+typedef struct ds_backend ds_backend;
+
+typedef struct ds_kernel {
+    /* NULL: takes every step of its op that has no epilogue. */
+    bool (*accepts)(const ds_backend *backend, const ds_step *step);
+    /* NULL: nothing to prepare. Checks, chooses, allocates; run does none of these. */
+    ds_code (*prepare)(ds_backend *backend, ds_step *step, ds_status *status);
+    void (*run)(ds_backend *backend, const ds_step *step);
+    /* NULL: nothing to release. Accepts a step that prepare left half-built. */
+    void (*release)(ds_backend *backend, ds_step *step);
+    unsigned in_place; /* bit i: out may lie in the buffer of input i */
+} ds_kernel;
+
+struct ds_backend {
+    const char *name;
+    ds_dtype dtype;
+    ds_alloc *alloc;
+    ds_pool *pool;
+    ds_cpu_level level;
+    /* The kernel for a step, or NULL. */
+    const ds_kernel *(*find)(const ds_backend *backend, const ds_step *step);
+    /* Bytes of a tensor in this backend's layout, padding included. */
+    size_t (*bytes)(const ds_tensor *tensor);
+    /* Between planar NCHW host memory of `dtype` and the backend's layout and type. */
+    void (*pack)(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor);
+    void (*unpack)(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype);
+    void (*destroy)(ds_backend **backend);
+};
+
+/* The definition: one thread, planar, float or (dtype DS_F64) double. */
+ds_code ds_ref_create(ds_alloc *alloc, ds_dtype dtype, ds_backend **backend, ds_status *status);
+
+/* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels
+   (N, ceil(C / 16), H, W, 16), lanes beyond C always zero; all else planar. Ops without a kernel
+   of their own run through ref. */
+ds_code ds_cpu_create(ds_alloc *alloc, int threads, ds_cpu_level level, ds_backend **backend,
+                      ds_status *status);
+
+#endif

@@ -1,0 +1,54 @@
+/* Shapes and tensors. Every tensor is 4-D: feature maps (N, C, H, W), convolution weights
+   (O, I, kH, kW), Gram matrices (N, 1, C, C), vectors per channel (1, C, 1, 1), scalars
+   (1, 1, 1, 1). */
+#ifndef DS_CORE_TENSOR_H
+#define DS_CORE_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum ds_dtype {
+    DS_F32,
+    DS_F64, /* `ref` only: the reference of the tests */
+} ds_dtype;
+
+/* Where a backend may choose its own layout. */
+typedef enum ds_kind {
+    DS_PLAIN, /* planar NCHW on every backend: weights, matrices, vectors, masks, scalars */
+    DS_MAP,   /* feature maps and images: the backend's layout */
+} ds_kind;
+
+typedef struct ds_shape {
+    int64_t n, c, h, w;
+} ds_shape;
+
+typedef struct ds_tensor {
+    ds_shape shape;
+    ds_kind kind;
+    ds_dtype dtype;
+    void *data;
+} ds_tensor;
+
+/* Elements, without the padding a layout may add. Shapes of a graph never overflow this. */
+static inline int64_t ds_count(ds_shape s)
+{
+    return s.n * s.c * s.h * s.w;
+}
+
+static inline bool ds_same_shape(ds_shape a, ds_shape b)
+{
+    return a.n == b.n && a.c == b.c && a.h == b.h && a.w == b.w;
+}
+
+static inline bool ds_is_scalar(ds_shape s)
+{
+    return ds_count(s) == 1;
+}
+
+static inline size_t ds_dtype_bytes(ds_dtype dtype)
+{
+    return dtype == DS_F64 ? sizeof(double) : sizeof(float);
+}
+
+#endif
