@@ -1,0 +1,43 @@
+/* The plan: a graph made ready to run on one backend. Dead nodes are gone, element-wise ends are
+   fused into their producers, every kernel is chosen and prepared, every tensor has its place. */
+#ifndef DS_CORE_PLAN_H
+#define DS_CORE_PLAN_H
+
+#include "core/backend.h"
+#include "core/graph.h"
+
+typedef struct ds_plan ds_plan;
+
+typedef struct ds_plan_options {
+    const ds_id *check; /* scalars that must stay finite, read right after they are computed */
+    size_t checks;
+    bool no_reuse; /* a place of its own for every tensor (tests) */
+    bool poison;   /* dead tensors are filled with NaN, guard zones are watched (tests) */
+} ds_plan_options;
+
+/* `outputs` keep their values until the next run. Steps run so that every output that changes a
+   variable comes after all that do not. Graph and backend stay with the caller, who keeps them as
+   long as the plan; a backend serves one plan. */
+ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *outputs,
+                       size_t count, ds_plan_options options, ds_plan **plan, ds_status *status);
+void ds_plan_destroy(ds_plan **plan);
+
+/* Called between two steps; false ends the run with DS_CANCELLED. */
+typedef bool ds_poll(void *context);
+
+/* One pass through all steps: allocates nothing. DS_NUMERICAL: a checked scalar is not finite; the
+   status names the first node whose values are not, and no variable was changed in this run. */
+ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status);
+
+/* The tensor of an input, variable or output, to pack into or unpack from; NULL when the plan does
+   not need the node (an input that no output depends on). */
+const ds_tensor *ds_plan_tensor(const ds_plan *plan, ds_id id);
+
+/* Bytes of arena, prepared weights and workspace. */
+size_t ds_plan_bytes(const ds_plan *plan);
+
+/* One line per step: op, kernel variant, shape, what is fused, offset. Freed by the caller with
+   ds_release(alloc of the backend). */
+ds_code ds_plan_dump(const ds_plan *plan, char **text, ds_status *status);
+
+#endif
