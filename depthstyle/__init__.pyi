@@ -2,10 +2,12 @@ from .errors import (
     BackendUnavailable,
     Busy,
     DepthstyleError,
+    DepthstyleWarning,
     ImageError,
     NumericalError,
     WeightsError,
 )
+from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 
 __version__: str
 
@@ -13,7 +15,15 @@ __all__ = [
     "BackendUnavailable",
     "Busy",
     "DepthstyleError",
+    "DepthstyleWarning",
     "ImageError",
     "NumericalError",
+    "Picture",
     "WeightsError",
+    "as_image",
+    "read_image",
+    "read_picture",
+    "read_recipe",
+    "resize",
+    "write_image",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -43,6 +44,10 @@ def _build_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _print_warning(message: Warning | str, *_: object) -> None:
+    print(f"depthstyle: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -59,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     command = next((word for word in argv if not word.startswith("-")), None)
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        return _run(argv, command)
+
+
+def _run(argv: list[str], command: str | None) -> int:
     try:
         args = _build_parser(command).parse_args(argv)
         return args.run(args) or 0

@@ -49,3 +49,7 @@ class BackendUnavailable(DepthstyleError, RuntimeError):
 
 class Busy(DepthstyleError, RuntimeError):
     """The object is already in use by another thread or process."""
+
+
+class DepthstyleWarning(UserWarning):
+    """Something was decided that the user may want to know; the result is complete."""

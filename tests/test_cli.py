@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+import warnings
 
 import pytest
 
@@ -86,6 +87,20 @@ def test_a_wrong_command_line_is_one_line_and_code_2(command, capsys, argv):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+def test_a_warning_is_one_line(command, capsys):
+    def run(args):
+        warnings.warn(
+            "depth is constant;\nall of it is near", depthstyle.DepthstyleWarning, stacklevel=1
+        )
+
+    command(run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert cli.main(["probe"]) == 0
+    expected = "depthstyle: warning: depth is constant; all of it is near\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_programming_errors_are_not_hidden(command):
