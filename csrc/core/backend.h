@@ -10,7 +10,8 @@
 
 /* What a plan may hang on a step's end, applied in this order to the result r of the op:
      r + addend, then the activation, or, when gate is set, r times the derivative of the
-     activation whose output gate is. Written as one pass over the output. */
+     activation whose output gate is. Written as one pass over the output, which may lie in the
+     buffer of the addend or of the gate: read a value before writing it. */
 typedef struct ds_epilogue {
     const ds_tensor *addend; /* as out; NULL: none */
     const ds_tensor *gate;   /* as out; NULL: none */
@@ -64,6 +65,8 @@ struct ds_backend {
     /* Between planar NCHW host memory of `dtype` and the backend's layout and type. */
     void (*pack)(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor);
     void (*unpack)(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype);
+    /* Whether every value is finite. Slow; asked only after a checked scalar was not. */
+    bool (*finite)(ds_backend *backend, const ds_tensor *tensor);
     void (*destroy)(ds_backend **backend);
 };
 

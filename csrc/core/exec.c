@@ -1,0 +1,94 @@
+/* The loop that runs a plan. */
+#include "core/plan_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+static double scalar_of(const ds_plan *plan, ds_id id)
+{
+    double value = 0;
+    plan->backend->unpack(plan->backend, &plan->tensors[id], &value, DS_F64);
+    return value;
+}
+
+/* Runs the steps up to `last` again and looks at every value: slow, but it happens once. */
+static ds_code name_culprit(const ds_plan *plan, size_t last, ds_status *status)
+{
+    char checked[80], culprit[80];
+    ds_id found = plan->order[last];
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
+        if (plan->needed[id] && plan->graph->nodes[id].op != DS_OP_constant &&
+            ds_is_leaf(plan->graph->nodes[id].op) &&
+            !plan->backend->finite(plan->backend, &plan->tensors[id])) {
+            found = id;
+            goto name;
+        }
+    for (size_t i = 0; i <= last; i++) {
+        plan->kernels[i]->run(plan->backend, &plan->steps[i]);
+        if (!plan->backend->finite(plan->backend, plan->steps[i].out)) {
+            found = plan->order[i];
+            break;
+        }
+    }
+name:
+    ds_graph_describe(plan->graph, plan->order[last], checked, sizeof checked);
+    ds_graph_describe(plan->graph, found, culprit, sizeof culprit);
+    status->node = found;
+    return ds_fail(status, DS_NUMERICAL,
+                   "%s is not finite; the first values that are not are in %s", checked, culprit);
+}
+
+/* Fills every tensor whose last reader was `step` with NaN, so that a later read shows. */
+static void poison_dead(const ds_plan *plan, int32_t step)
+{
+    for (size_t value = 0; value < plan->values; value++)
+        if (plan->lives[value].last == step)
+            memset(plan->arena + plan->offsets[value], 0xFF,
+                   plan->lives[value].bytes / sizeof(float) * sizeof(float));
+}
+
+static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
+{
+    char text[80];
+    const ds_id out = plan->order[step];
+    const ds_place *place = &plan->places[out];
+    const unsigned char *guard = plan->arena + place->offset + place->bytes;
+    for (int i = 0; i < DS_GUARD_BYTES; i++) {
+        if (guard[i] == DS_GUARD_FILL)
+            continue;
+        ds_graph_describe(plan->graph, out, text, sizeof text);
+        return ds_fail(status, DS_NUMERICAL, "%s wrote behind its output", text);
+    }
+    return DS_OK;
+}
+
+/* Guard zones lie in memory that others use at other times, so they are set right before. */
+static void set_guard(const ds_plan *plan, size_t step)
+{
+    const ds_place *place = &plan->places[plan->order[step]];
+    memset(plan->arena + place->offset + place->bytes, DS_GUARD_FILL, DS_GUARD_BYTES);
+}
+
+static ds_code run_watched(const ds_plan *plan, size_t step, ds_status *status)
+{
+    set_guard(plan, step);
+    plan->kernels[step]->run(plan->backend, &plan->steps[step]);
+    const ds_code code = check_guards(plan, step, status);
+    poison_dead(plan, (int32_t)step);
+    return code;
+}
+
+ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        if (poll && !poll(context))
+            return ds_fail(status, DS_CANCELLED, "cancelled");
+        if (!plan->options.poison)
+            plan->kernels[i]->run(plan->backend, &plan->steps[i]);
+        else if (run_watched(plan, i, status) != DS_OK)
+            return status->code;
+        if (plan->is_checked[plan->order[i]] && !isfinite(scalar_of(plan, plan->order[i])))
+            return name_culprit(plan, i, status);
+    }
+    return DS_OK;
+}

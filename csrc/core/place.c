@@ -1,0 +1,125 @@
+/* Where every tensor lies: lifetimes from the order of steps, one memory for an input and the
+   output computed in its place, offsets from the memory plan. */
+#include "core/plan_impl.h"
+
+/* A constant that a kernel can read where the caller keeps it. */
+static bool lies_outside(const ds_plan *plan, ds_id id)
+{
+    return plan->graph->nodes[id].op == DS_OP_constant && plan->tensors[id].data;
+}
+
+static size_t guarded(const ds_plan *plan, size_t bytes)
+{
+    return bytes + (plan->options.poison ? DS_GUARD_BYTES : 0);
+}
+
+static void add_value(ds_plan *plan, ds_id id, int32_t first, int32_t last)
+{
+    ds_place *place = &plan->places[id];
+    place->value = (int32_t)plan->values;
+    plan->lives[plan->values++] =
+        (ds_life){.first = first, .last = last, .bytes = guarded(plan, place->bytes)};
+}
+
+static void find_last_reads(const ds_plan *plan, int32_t *last)
+{
+    ds_id in[DS_GROUP_INPUTS];
+    for (int32_t step = 0; (size_t)step < plan->count; step++) {
+        const int count = ds_group_inputs(plan, plan->order[step], in);
+        last[plan->order[step]] = step;
+        for (int i = 0; i < count; i++)
+            last[in[i]] = step;
+    }
+    /* Outputs, and leaves that keep their value from run to run, live to the end. */
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
+        if (plan->is_output[id] || ds_is_leaf(plan->graph->nodes[id].op))
+            last[id] = (int32_t)plan->count;
+}
+
+static bool may_share(const ds_plan *plan, ds_id in, ds_id out, int32_t step)
+{
+    const ds_place *owner = &plan->places[plan->places[in].owner];
+    return !plan->options.no_reuse && owner->value >= 0 && plan->lives[owner->value].last == step &&
+           plan->places[in].bytes == plan->places[out].bytes;
+}
+
+/* The input whose memory the output of `step` takes over, or DS_NONE. */
+static ds_id in_place_of(const ds_plan *plan, int32_t step)
+{
+    const ds_id out = plan->order[step];
+    const ds_group *group = &plan->groups[out];
+    const ds_node *primary = &plan->graph->nodes[group->primary];
+    if (ds_ops[primary->op].meaning->mutates)
+        return primary->in[0];
+    if (group->addend != DS_NONE && may_share(plan, group->addend, out, step))
+        return group->addend;
+    for (int i = 0; i < primary->inputs; i++)
+        if ((plan->kernels[step]->in_place >> i & 1) && may_share(plan, primary->in[i], out, step))
+            return primary->in[i];
+    return DS_NONE;
+}
+
+static void place_step(ds_plan *plan, const int32_t *last, int32_t step)
+{
+    const ds_id out = plan->order[step], shared = in_place_of(plan, step);
+    if (shared == DS_NONE) {
+        add_value(plan, out, step, last[out]);
+        return;
+    }
+    ds_place *owner = &plan->places[plan->places[shared].owner];
+    plan->places[out].owner = plan->places[shared].owner;
+    ds_life *life = &plan->lives[owner->value];
+    life->last = last[out] > life->last ? last[out] : life->last;
+}
+
+/* The address of everything, once the arena exists. */
+static void assign(ds_plan *plan, size_t workspaces)
+{
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
+        ds_place *place = &plan->places[id];
+        const int32_t value = plan->places[place->owner].value;
+        if (value < 0 || !place->bytes)
+            continue;
+        place->offset = plan->offsets[value];
+        plan->tensors[id].data = plan->arena + place->offset;
+    }
+    for (size_t step = 0; step < plan->count; step++)
+        plan->steps[step].workspace = plan->arena + plan->offsets[workspaces + step];
+}
+
+static void make_lives(ds_plan *plan, const int32_t *last)
+{
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
+        ds_place *place = &plan->places[id];
+        *place = (ds_place){.owner = id, .value = -1};
+        if (!plan->needed[id] || plan->absorbed[id] || lies_outside(plan, id))
+            continue;
+        place->bytes = plan->backend->bytes(&plan->tensors[id]);
+        if (ds_is_leaf(plan->graph->nodes[id].op))
+            add_value(plan, id, 0, last[id]);
+    }
+    for (int32_t step = 0; (size_t)step < plan->count; step++)
+        place_step(plan, last, step);
+}
+
+ds_code ds_plan_place(ds_plan *plan, ds_status *status)
+{
+    int32_t *last = NULL;
+    const size_t most = plan->nodes + plan->count;
+    DS_TRY(ds_alloc_zeroed(plan->alloc, plan->nodes * sizeof *last, &last, status));
+    DS_TRY(ds_alloc_zeroed(plan->alloc, most * sizeof *plan->lives, &plan->lives, status));
+    DS_TRY(ds_alloc_zeroed(plan->alloc, most * sizeof *plan->offsets, &plan->offsets, status));
+    find_last_reads(plan, last);
+    make_lives(plan, last);
+    const size_t workspaces = plan->values;
+    for (int32_t step = 0; (size_t)step < plan->count; step++)
+        plan->lives[plan->values++] =
+            (ds_life){.first = step, .last = step, .bytes = plan->steps[step].workspace_bytes};
+    DS_TRY(ds_memplan(plan->alloc, plan->lives, plan->values, !plan->options.no_reuse,
+                      plan->offsets, &plan->arena_bytes, status));
+    DS_TRY(ds_alloc_raw(plan->alloc, plan->arena_bytes, &plan->arena, status));
+    assign(plan, workspaces);
+exit:
+    ds_release(plan->alloc, &last);
+    return status->code;
+}

@@ -1,0 +1,70 @@
+/* The inside of a plan, shared by the passes that build it: fuse.c, schedule.c, place.c, plan.c
+   and exec.c. */
+#ifndef DS_CORE_PLAN_IMPL_H
+#define DS_CORE_PLAN_IMPL_H
+
+#include "core/memplan.h"
+#include "core/plan.h"
+
+/* A node and the element-wise nodes behind it that one kernel computes in one go. Indexed by the
+   last of them, whose tensor is the only one that exists. */
+typedef struct ds_group {
+    ds_id primary;
+    ds_id addend, gate; /* DS_NONE: none */
+    bool active;
+    int activation;
+    double alpha;
+} ds_group;
+
+/* Inputs of a group: those of the primary, addend, gate. */
+enum { DS_GROUP_INPUTS = DS_MAX_INPUTS + 2 };
+
+typedef struct ds_place {
+    ds_id owner;   /* the node whose memory this one lies in; itself unless in place */
+    int32_t value; /* index of an owner's life, -1: not in the arena */
+    size_t offset;
+    size_t bytes;
+} ds_place;
+
+struct ds_plan {
+    const ds_graph *graph;
+    ds_backend *backend;
+    ds_alloc *alloc;
+    size_t nodes;
+    bool *needed;              /* (nodes) an output depends on it */
+    bool *is_output;           /* (nodes) */
+    bool *is_checked;          /* (nodes) */
+    bool *absorbed;            /* (nodes) part of a later node's group */
+    ds_group *groups;          /* (nodes) by last node */
+    ds_tensor *tensors;        /* (nodes) */
+    ds_place *places;          /* (nodes) */
+    ds_id *order;              /* (steps) last node of each group */
+    ds_step *steps;            /* (steps) */
+    const ds_kernel **kernels; /* (steps) */
+    size_t count;              /* steps */
+    size_t prepared;           /* steps that prepare was called for */
+    ds_life *lives;            /* (values) */
+    size_t *offsets;           /* (values) */
+    size_t values;
+    unsigned char *arena;
+    size_t arena_bytes;
+    size_t prepared_bytes;
+    ds_plan_options options;
+};
+
+bool ds_is_leaf(ds_op op);
+
+/* The inputs of the group that ends in `id`; returns how many. */
+int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS]);
+
+/* Fills a step for the group that ends in `id`. */
+void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step);
+
+ds_code ds_plan_fuse(ds_plan *plan, ds_status *status);
+ds_code ds_plan_schedule(ds_plan *plan, const ds_id *outputs, size_t count, ds_status *status);
+ds_code ds_plan_place(ds_plan *plan, ds_status *status);
+
+/* Bytes of guard zone behind every tensor of a poisoned plan, and what they hold. */
+enum { DS_GUARD_BYTES = 64, DS_GUARD_FILL = 0xA5 };
+
+#endif
