@@ -70,8 +70,9 @@ struct ds_backend {
     void (*destroy)(ds_backend **backend);
 };
 
-/* The definition: one thread, planar, float or (dtype DS_F64) double. */
-ds_code ds_ref_create(ds_alloc *alloc, ds_dtype dtype, ds_backend **backend, ds_status *status);
+/* The definition: one thread, planar, every op, in float and (for the tests) in double. */
+ds_code ds_ref_f32_create(ds_alloc *alloc, ds_backend **backend, ds_status *status);
+ds_code ds_ref_f64_create(ds_alloc *alloc, ds_backend **backend, ds_status *status);
 
 /* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels
    (N, ceil(C / 16), H, W, 16), lanes beyond C always zero; all else planar. Ops without a kernel

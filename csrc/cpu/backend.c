@@ -1,0 +1,124 @@
+/* The CPU backend: which kernel for which step, and arrays in and out of its layout. */
+#include "cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct entry {
+    ds_op op;
+    const ds_kernel *kernel;
+} entry;
+
+static const entry KERNELS[] = {
+#define KERNEL(op, symbol) {DS_OP_##op, &symbol},
+#include "cpu/kernels.def"
+#undef KERNEL
+    {DS_OP_COUNT, NULL},
+};
+
+static bool takes(const ds_backend *backend, const ds_kernel *kernel, const ds_step *step)
+{
+    return kernel->accepts ? kernel->accepts(backend, step) : ds_no_epilogue(step);
+}
+
+static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
+{
+    for (const entry *e = KERNELS; e->kernel; e++)
+        if (e->op == step->op && takes(backend, e->kernel, step))
+            return e->kernel;
+    return takes(backend, &ds_cpu_fallback, step) ? &ds_cpu_fallback : NULL;
+}
+
+static size_t bytes(const ds_tensor *tensor)
+{
+    return (size_t)ds_stored(tensor) * sizeof(float);
+}
+
+/* Element (n, c, pixel) of a tensor in this layout. */
+static float *element(const ds_tensor *t, int64_t n, int64_t c, int64_t pixel)
+{
+    const int64_t pixels = t->shape.h * t->shape.w;
+    if (!ds_is_blocked(t))
+        return (float *)t->data + (n * t->shape.c + c) * pixels + pixel;
+    return ds_block(t, n, c / DS_LANES) + pixel * DS_LANES + c % DS_LANES;
+}
+
+static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor)
+{
+    const ds_shape s = tensor->shape;
+    const int64_t pixels = s.h * s.w;
+    if (dtype == DS_F32 && ds_is_blocked(tensor)) {
+        ds_cpu_block(backend->pool, planar, tensor);
+        return;
+    }
+    if (dtype == DS_F32) {
+        memcpy(tensor->data, planar, bytes(tensor));
+        return;
+    }
+    memset(tensor->data, 0, bytes(tensor));
+    const double *from = planar;
+    for (int64_t map = 0; map < s.n * s.c; map++)
+        for (int64_t p = 0; p < pixels; p++)
+            *element(tensor, map / s.c, map % s.c, p) = (float)*from++;
+}
+
+static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)
+{
+    const ds_shape s = tensor->shape;
+    const int64_t pixels = s.h * s.w;
+    if (dtype == DS_F32 && ds_is_blocked(tensor)) {
+        ds_cpu_unblock(backend->pool, tensor, planar);
+        return;
+    }
+    if (dtype == DS_F32) {
+        memcpy(planar, tensor->data, bytes(tensor));
+        return;
+    }
+    double *to = planar;
+    for (int64_t map = 0; map < s.n * s.c; map++)
+        for (int64_t p = 0; p < pixels; p++)
+            *to++ = *element(tensor, map / s.c, map % s.c, p);
+}
+
+static bool finite(ds_backend *backend, const ds_tensor *tensor)
+{
+    const float *data = tensor->data;
+    const int64_t count = ds_stored(tensor);
+    (void)backend;
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(data[i]))
+            return false;
+    return true;
+}
+
+static void destroy(ds_backend **address)
+{
+    ds_backend *backend = *address;
+    if (!backend)
+        return;
+    ds_pool_destroy(&backend->pool);
+    ds_release(backend->alloc, address);
+}
+
+ds_code ds_cpu_create(ds_alloc *alloc, int threads, ds_cpu_level level, ds_backend **out,
+                      ds_status *status)
+{
+    ds_backend *backend = NULL;
+    DS_TRY(ds_alloc_zeroed(alloc, sizeof *backend, &backend, status));
+    *backend = (ds_backend){.name = "cpu",
+                            .dtype = DS_F32,
+                            .alloc = alloc,
+                            .level = level,
+                            .find = find,
+                            .bytes = bytes,
+                            .pack = pack,
+                            .unpack = unpack,
+                            .finite = finite,
+                            .destroy = destroy};
+    DS_TRY(ds_pool_create(alloc, threads, &backend->pool, status));
+exit:
+    if (status->code != DS_OK)
+        destroy(&backend);
+    *out = backend;
+    return status->code;
+}

@@ -1,0 +1,56 @@
+/* Shared by the kernels of the CPU backend: the layout. Feature maps of more than 4 channels lie in
+   blocks of 16 channels, (N, ceil(C / 16), H, W, 16), so that one pixel of a block is one cache
+   line and one AVX-512 register. Lanes beyond C are zero in every tensor, always; kernels keep it
+   so. Everything else is planar. */
+#ifndef DS_CPU_CPU_H
+#define DS_CPU_CPU_H
+
+#include "core/backend.h"
+
+enum { DS_LANES = 16 };
+
+/* Images stay planar: a block of which 12 or more lanes are empty would be slower. */
+enum { DS_PLANAR_CHANNELS = 4 };
+
+static inline bool ds_is_blocked(const ds_tensor *tensor)
+{
+    return tensor->kind == DS_MAP && tensor->shape.c > DS_PLANAR_CHANNELS;
+}
+
+static inline int64_t ds_blocks(int64_t channels)
+{
+    return (channels + DS_LANES - 1) / DS_LANES;
+}
+
+/* Floats of a tensor, empty lanes included. */
+static inline int64_t ds_stored(const ds_tensor *t)
+{
+    const ds_shape s = t->shape;
+    return ds_is_blocked(t) ? s.n * ds_blocks(s.c) * DS_LANES * s.h * s.w : ds_count(s);
+}
+
+/* Pixel (0, 0) of block b of picture n of a blocked tensor. */
+static inline float *ds_block(const ds_tensor *t, int64_t n, int64_t b)
+{
+    const ds_shape s = t->shape;
+    return (float *)t->data + (n * ds_blocks(s.c) + b) * s.h * s.w * DS_LANES;
+}
+
+static inline bool ds_no_epilogue(const ds_step *step)
+{
+    return !step->epilogue.active && !step->epilogue.addend;
+}
+
+/* Between planar floats and a blocked tensor. */
+void ds_cpu_block(ds_pool *pool, const float *planar, const ds_tensor *blocked);
+void ds_cpu_unblock(ds_pool *pool, const ds_tensor *blocked, float *planar);
+
+/* Runs an op on ref, with the layouts changed before and after. */
+extern const ds_kernel ds_cpu_fallback;
+
+/* KERNEL(op, symbol): see kernels.def. */
+#define KERNEL(op, symbol) extern const ds_kernel symbol;
+#include "cpu/kernels.def"
+#undef KERNEL
+
+#endif
