@@ -1,3 +1,4 @@
+from .colour import match_colour, match_luminance
 from .errors import (
     BackendUnavailable,
     Busy,
@@ -21,6 +22,8 @@ __all__ = [
     "Picture",
     "WeightsError",
     "as_image",
+    "match_colour",
+    "match_luminance",
     "read_image",
     "read_picture",
     "read_recipe",
