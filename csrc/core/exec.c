@@ -11,26 +11,33 @@ static double scalar_of(const ds_plan *plan, ds_id id)
     return value;
 }
 
+/* The first input or variable that is not finite, or DS_NONE. */
+static ds_id bad_leaf(const ds_plan *plan)
+{
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
+        if (plan->places[id].bytes && ds_is_leaf(plan->graph->nodes[id].op) &&
+            !plan->backend->finite(plan->backend, &plan->tensors[id]))
+            return id;
+    return DS_NONE;
+}
+
 /* Runs the steps up to `last` again and looks at every value: slow, but it happens once. */
+static ds_id bad_step(const ds_plan *plan, size_t last)
+{
+    for (size_t i = 0; i < last; i++) {
+        plan->kernels[i]->run(plan->backend, &plan->steps[i]);
+        if (!plan->backend->finite(plan->backend, plan->steps[i].out))
+            return plan->order[i];
+    }
+    return plan->order[last];
+}
+
 static ds_code name_culprit(const ds_plan *plan, size_t last, ds_status *status)
 {
     char checked[80], culprit[80];
-    ds_id found = plan->order[last];
-    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
-        if (plan->needed[id] && plan->graph->nodes[id].op != DS_OP_constant &&
-            ds_is_leaf(plan->graph->nodes[id].op) &&
-            !plan->backend->finite(plan->backend, &plan->tensors[id])) {
-            found = id;
-            goto name;
-        }
-    for (size_t i = 0; i <= last; i++) {
-        plan->kernels[i]->run(plan->backend, &plan->steps[i]);
-        if (!plan->backend->finite(plan->backend, plan->steps[i].out)) {
-            found = plan->order[i];
-            break;
-        }
-    }
-name:
+    ds_id found = bad_leaf(plan);
+    if (found == DS_NONE)
+        found = bad_step(plan, last);
     ds_graph_describe(plan->graph, plan->order[last], checked, sizeof checked);
     ds_graph_describe(plan->graph, found, culprit, sizeof culprit);
     status->node = found;

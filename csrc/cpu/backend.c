@@ -80,7 +80,7 @@ static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, d
             *to++ = *element(tensor, map / s.c, map % s.c, p);
 }
 
-static bool finite(ds_backend *backend, const ds_tensor *tensor)
+static bool all_finite(ds_backend *backend, const ds_tensor *tensor)
 {
     const float *data = tensor->data;
     const int64_t count = ds_stored(tensor);
@@ -113,7 +113,7 @@ ds_code ds_cpu_create(ds_alloc *alloc, int threads, ds_cpu_level level, ds_backe
                             .bytes = bytes,
                             .pack = pack,
                             .unpack = unpack,
-                            .finite = finite,
+                            .finite = all_finite,
                             .destroy = destroy};
     DS_TRY(ds_pool_create(alloc, threads, &backend->pool, status));
 exit:

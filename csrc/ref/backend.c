@@ -47,7 +47,7 @@ static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, d
             ((float *)planar)[i] = (float)from[i];
 }
 
-static bool finite(ds_backend *backend, const ds_tensor *tensor)
+static bool all_finite(ds_backend *backend, const ds_tensor *tensor)
 {
     const ds_real *data = tensor->data;
     const int64_t count = ds_count(tensor->shape);
@@ -76,7 +76,7 @@ ds_code DS_REF(create)(ds_alloc *alloc, ds_backend **out, ds_status *status)
                                 .bytes = bytes,
                                 .pack = pack,
                                 .unpack = unpack,
-                                .finite = finite,
+                                .finite = all_finite,
                                 .destroy = destroy};
     *out = backend;
     return code;
