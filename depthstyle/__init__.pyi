@@ -1,4 +1,13 @@
 from .colour import match_colour, match_luminance
+from .depth import (
+    DepthMap,
+    as_depth,
+    depth_picture,
+    read_depth,
+    read_depth_map,
+    strength_map,
+    write_depth,
+)
 from .errors import (
     BackendUnavailable,
     Busy,
@@ -9,24 +18,33 @@ from .errors import (
     WeightsError,
 )
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
+from .masks import depth_mask
 
 __version__: str
 
 __all__ = [
     "BackendUnavailable",
     "Busy",
+    "DepthMap",
     "DepthstyleError",
     "DepthstyleWarning",
     "ImageError",
     "NumericalError",
     "Picture",
     "WeightsError",
+    "as_depth",
     "as_image",
+    "depth_mask",
+    "depth_picture",
     "match_colour",
     "match_luminance",
+    "read_depth",
+    "read_depth_map",
     "read_image",
     "read_picture",
     "read_recipe",
     "resize",
+    "strength_map",
+    "write_depth",
     "write_image",
 ]

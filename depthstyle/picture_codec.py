@@ -111,7 +111,7 @@ def decode_picture(file: PillowImage, name: str) -> Picture:
         _warn(f"{name}: holds {frames} pictures; the first one is used")
     profile = file.info.get("icc_profile")
     dpi = file.info.get("dpi")
-    if _is_deep(file):
+    if is_deep(file):
         colour, space, alpha = _deep_samples(file, name)
     else:
         colour, space, alpha = _samples(file, name)
@@ -126,7 +126,7 @@ def decode_picture(file: PillowImage, name: str) -> Picture:
     )
 
 
-def _is_deep(file: PillowImage) -> bool:
+def is_deep(file: PillowImage) -> bool:
     """Tell whether Pillow would cut 16-bit colour down to 8 bits, or take it for 8 bits."""
     if file.format == "PNG":
         return file.mode in ("RGB", "RGBA") and ";16" in str(file.tile[0][3])
