@@ -1,0 +1,57 @@
+#include "ops/check.h"
+
+#include <math.h>
+
+static const char *kind_name(ds_kind kind)
+{
+    return kind == DS_MAP ? "map" : "plain";
+}
+
+ds_code ds_check_size(const char *op, const char *name, int64_t value, int64_t low,
+                      ds_status *status)
+{
+    if (value >= low && value <= DS_MAX_SIZE)
+        return DS_OK;
+    return ds_fail(status, DS_BAD_VALUE, "%s: %s=%lld; use a whole number from %lld to %lld", op,
+                   name, (long long)value, (long long)low, (long long)DS_MAX_SIZE);
+}
+
+ds_code ds_check_positive(const char *op, const char *name, double value, ds_status *status)
+{
+    if (value > 0 && isfinite(value))
+        return DS_OK;
+    return ds_fail(status, DS_BAD_VALUE, "%s: %s=%g; use a finite number above 0", op, name, value);
+}
+
+ds_code ds_check_kind(const char *op, const char *name, const ds_tensor *tensor, ds_kind kind,
+                      ds_status *status)
+{
+    if (tensor->kind == kind)
+        return DS_OK;
+    return ds_fail(
+        status, DS_BAD_VALUE,
+        "%s: %s is of kind %s; it must be %s: define it so, or convert it with broadcast", op, name,
+        kind_name(tensor->kind), kind_name(kind));
+}
+
+ds_code ds_check_same(const char *op, const char *name, const ds_tensor *tensor, const char *like,
+                      const ds_tensor *wanted, ds_status *status)
+{
+    if (!ds_same_shape(tensor->shape, wanted->shape))
+        return ds_fail(status, DS_BAD_VALUE,
+                       "%s: %s has shape " DS_SHAPE "; it must be that of %s, " DS_SHAPE, op, name,
+                       DS_DIMS(tensor->shape), like, DS_DIMS(wanted->shape));
+    return ds_check_kind(op, name, tensor, wanted->kind, status);
+}
+
+ds_code ds_check_vector(const char *op, const char *name, const ds_tensor *tensor, int64_t channels,
+                        ds_status *status)
+{
+    const ds_shape wanted = {1, channels, 1, 1};
+    if (!ds_same_shape(tensor->shape, wanted))
+        return ds_fail(status, DS_BAD_VALUE,
+                       "%s: %s has shape " DS_SHAPE
+                       "; it must have one value per channel, " DS_SHAPE,
+                       op, name, DS_DIMS(tensor->shape), DS_DIMS(wanted));
+    return ds_check_kind(op, name, tensor, DS_PLAIN, status);
+}
