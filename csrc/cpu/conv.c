@@ -1,0 +1,67 @@
+#include "cpu/conv.h"
+
+#include <math.h>
+#include <string.h>
+
+ds_conv ds_conv_of(const ds_step *step)
+{
+    ds_conv conv = {.x = step->in[0], .w = step->in[1], .y = step->out};
+    if (step->op == DS_OP_conv2d) {
+        ds_conv2d_attr attr = DS_ATTR(conv2d, step->attr);
+        conv.bias = step->inputs > 2 ? step->in[2] : NULL;
+        conv.stride = attr.stride;
+        conv.pad = attr.pad;
+        conv.dilation = attr.dilation;
+        conv.groups = attr.groups;
+        conv.reflect = attr.pad_mode == DS_PAD_REFLECT;
+        return conv;
+    }
+    ds_conv2d_backward_input_attr attr = DS_ATTR(conv2d_backward_input, step->attr);
+    conv.backward = true;
+    conv.stride = attr.stride;
+    conv.pad = attr.pad;
+    conv.dilation = attr.dilation;
+    conv.groups = attr.groups;
+    conv.reflect = attr.pad_mode == DS_PAD_REFLECT;
+    return conv;
+}
+
+bool ds_finish_accepts(const ds_step *step)
+{
+    /* Others turn the zeros of the lanes beyond the channels into something else, or cost more
+       than the pass they save. */
+    int kind = step->epilogue.activation;
+    return !step->epilogue.active || kind == DS_RELU || kind == DS_LEAKY_RELU || kind == DS_RELU6;
+}
+
+ds_finish ds_finish_of(const ds_step *step, const float *bias)
+{
+    const ds_epilogue *e = &step->epilogue;
+    return (ds_finish){
+        .bias = bias,
+        .addend = e->addend ? e->addend->data : NULL,
+        .gate = e->gate ? e->gate->data : NULL,
+        .active = e->active,
+        .slope = e->activation == DS_LEAKY_RELU ? (float)e->alpha : 0.0f,
+        .high = e->activation == DS_RELU6 ? 6.0f : INFINITY,
+    };
+}
+
+ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
+{
+    ds_finish moved = *finish;
+    if (moved.bias)
+        moved.bias += channel;
+    if (moved.addend)
+        moved.addend += floats;
+    if (moved.gate)
+        moved.gate += floats;
+    return moved;
+}
+
+void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks)
+{
+    memset(padded, 0, (size_t)(blocks * DS_BLOCK) * sizeof(float));
+    if (bias)
+        memcpy(padded, bias->data, (size_t)bias->shape.c * sizeof(float));
+}

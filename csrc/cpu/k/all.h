@@ -1,0 +1,29 @@
+/* All templates, in the instruction set whose words were included before; forgets the words. */
+#include "cpu/k/finish.h"
+
+#include "cpu/k/winograd.h"
+
+static const ds_slots DS_SLOT(table) = {
+    .strip = STRIP,
+#define SLOT(name, parameters) .name = DS_SLOT(name),
+#include "cpu/slots.def"
+};
+
+#undef DS_SLOT
+#undef TARGET
+#undef LANES
+#undef MICRO_VECTORS
+#undef STRIP
+#undef vec
+#undef v_load
+#undef v_store
+#undef v_stream
+#undef v_splat
+#undef v_add
+#undef v_sub
+#undef v_mul
+#undef v_min
+#undef v_fma
+#undef v_fnma
+#undef v_sum
+#undef v_greater

@@ -1,0 +1,30 @@
+/* Vector words, AVX2 with FMA. */
+#include <immintrin.h>
+
+#define DS_SLOT(name) ds_##name##_avx2
+#define TARGET __attribute__((target("avx2,fma")))
+#define LANES 8
+#define MICRO_VECTORS 2 /* of output channels in one register tile */
+#define STRIP 16        /* output channels that lie side by side in packed weights */
+#define vec __m256
+
+#define v_load(p) _mm256_loadu_ps(p)
+#define v_store(p, a) _mm256_storeu_ps(p, a)
+#define v_stream(p, a) _mm256_stream_ps(p, a)
+#define v_splat(x) _mm256_set1_ps(x)
+#define v_add(a, b) _mm256_add_ps(a, b)
+#define v_sub(a, b) _mm256_sub_ps(a, b)
+#define v_mul(a, b) _mm256_mul_ps(a, b)
+#define v_min(a, b) _mm256_min_ps(a, b)
+#define v_fma(a, b, c) _mm256_fmadd_ps(a, b, c)   /* a b + c */
+#define v_fnma(a, b, c) _mm256_fnmadd_ps(a, b, c) /* c - a b */
+/* where a > b: x, else y */
+#define v_greater(a, b, x, y) _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ))
+
+static inline TARGET float DS_SLOT(sum)(vec a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+#define v_sum(a) DS_SLOT(sum)(a)

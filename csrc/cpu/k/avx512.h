@@ -1,0 +1,23 @@
+/* Vector words, AVX-512. */
+#include <immintrin.h>
+
+#define DS_SLOT(name) ds_##name##_avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#define LANES 16
+#define MICRO_VECTORS 4 /* of output channels in one register tile */
+#define STRIP 64        /* output channels that lie side by side in packed weights */
+#define vec __m512
+
+#define v_load(p) _mm512_loadu_ps(p)
+#define v_store(p, a) _mm512_storeu_ps(p, a)
+#define v_stream(p, a) _mm512_stream_ps(p, a)
+#define v_splat(x) _mm512_set1_ps(x)
+#define v_add(a, b) _mm512_add_ps(a, b)
+#define v_sub(a, b) _mm512_sub_ps(a, b)
+#define v_mul(a, b) _mm512_mul_ps(a, b)
+#define v_min(a, b) _mm512_min_ps(a, b)
+#define v_fma(a, b, c) _mm512_fmadd_ps(a, b, c)   /* a b + c */
+#define v_fnma(a, b, c) _mm512_fnmadd_ps(a, b, c) /* c - a b */
+#define v_sum(a) _mm512_reduce_add_ps(a)
+/* where a > b: x, else y */
+#define v_greater(a, b, x, y) _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x)

@@ -1,0 +1,40 @@
+/* The inner loops of this processor. */
+#ifndef DS_CPU_SLOTS_H
+#define DS_CPU_SLOTS_H
+
+#include "base/cpu.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    DS_BLOCK = 16,   /* channels side by side in a feature map */
+    WINO_GROUP = 64, /* output channels that are computed together */
+};
+
+/* Interpolation points of winograd.c: 0, A, -A, B, -B and infinity. */
+#define WINO_A 0.625f
+#define WINO_B 1.5f
+
+/* What happens to the 16 channels of one output pixel before they are stored: see ds_epilogue.
+   Pointers are to the first pixel; the kernel moves them along with its output. */
+typedef struct ds_finish {
+    const float *bias;   /* (16); NULL: none */
+    const float *addend; /* as the output; NULL: none */
+    const float *gate;   /* as the output; NULL: none */
+    bool active;         /* r < 0 becomes slope r, then at most `high` */
+    float slope;
+    float high;
+} ds_finish;
+
+typedef struct ds_slots {
+    int64_t strip; /* output channels that lie side by side in packed weights */
+#define SLOT(name, parameters) void(*name) parameters;
+#include "cpu/slots.def"
+} ds_slots;
+
+/* The variants for a level; a level of another processor family gives the portable ones. */
+const ds_slots *ds_cpu_slots(ds_cpu_level level);
+
+#endif
