@@ -15,7 +15,7 @@ static double scalar_of(const ds_plan *plan, ds_id id)
 static ds_id bad_leaf(const ds_plan *plan)
 {
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
-        if (plan->places[id].bytes && ds_is_leaf(plan->graph->nodes[id].op) &&
+        if (plan->places[id].bytes && ds_is_leaf(plan->graph.nodes[id].op) &&
             !plan->backend->finite(plan->backend, &plan->tensors[id]))
             return id;
     return DS_NONE;
@@ -38,8 +38,8 @@ static ds_code name_culprit(const ds_plan *plan, size_t last, ds_status *status)
     ds_id found = bad_leaf(plan);
     if (found == DS_NONE)
         found = bad_step(plan, last);
-    ds_graph_describe(plan->graph, plan->order[last], checked, sizeof checked);
-    ds_graph_describe(plan->graph, found, culprit, sizeof culprit);
+    ds_graph_describe(&plan->graph, plan->order[last], checked, sizeof checked);
+    ds_graph_describe(&plan->graph, found, culprit, sizeof culprit);
     status->node = found;
     return ds_fail(status, DS_NUMERICAL,
                    "%s is not finite; the first values that are not are in %s", checked, culprit);
@@ -63,7 +63,7 @@ static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
     for (int i = 0; i < DS_GUARD_BYTES; i++) {
         if (guard[i] == DS_GUARD_FILL)
             continue;
-        ds_graph_describe(plan->graph, out, text, sizeof text);
+        ds_graph_describe(&plan->graph, out, text, sizeof text);
         return ds_fail(status, DS_NUMERICAL, "%s wrote behind its output", text);
     }
     return DS_OK;

@@ -10,7 +10,7 @@ typedef struct readers {
 static void count_readers(const ds_plan *plan, readers *of)
 {
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
-        const ds_node *node = &plan->graph->nodes[id];
+        const ds_node *node = &plan->graph.nodes[id];
         for (int i = 0; plan->needed[id] && i < node->inputs; i++) {
             of[node->in[i]].count++;
             of[node->in[i]].last = id;
@@ -22,13 +22,13 @@ static void count_readers(const ds_plan *plan, readers *of)
 static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id next,
                    ds_group *larger)
 {
-    const ds_node *node = &plan->graph->nodes[next];
+    const ds_node *node = &plan->graph.nodes[next];
     *larger = *group;
-    if (group->active || !ds_same_shape(node->out.shape, plan->graph->nodes[last].out.shape))
+    if (group->active || !ds_same_shape(node->out.shape, plan->graph.nodes[last].out.shape))
         return false;
     if (node->op == DS_OP_add && group->addend == DS_NONE && node->in[0] != node->in[1]) {
         larger->addend = node->in[0] == last ? node->in[1] : node->in[0];
-        const ds_tensor *addend = &plan->graph->nodes[larger->addend].out;
+        const ds_tensor *addend = &plan->graph.nodes[larger->addend].out;
         return ds_same_shape(addend->shape, node->out.shape) && addend->kind == node->out.kind;
     }
     if (node->op == DS_OP_activation) {
@@ -75,7 +75,7 @@ ds_code ds_plan_fuse(ds_plan *plan, ds_status *status)
     DS_TRY(ds_alloc_zeroed(plan->alloc, plan->nodes * sizeof *of, &of, status));
     count_readers(plan, of);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
-        if (plan->needed[id] && !ds_is_leaf(plan->graph->nodes[id].op) &&
+        if (plan->needed[id] && !ds_is_leaf(plan->graph.nodes[id].op) &&
             plan->groups[id].primary == id && !plan->absorbed[id])
             grow(plan, of, id);
 exit:

@@ -5,7 +5,7 @@
 /* A constant that a kernel can read where the caller keeps it. */
 static bool lies_outside(const ds_plan *plan, ds_id id)
 {
-    return plan->graph->nodes[id].op == DS_OP_constant && plan->tensors[id].data;
+    return plan->graph.nodes[id].op == DS_OP_constant && plan->tensors[id].data;
 }
 
 static size_t guarded(const ds_plan *plan, size_t bytes)
@@ -32,7 +32,7 @@ static void find_last_reads(const ds_plan *plan, int32_t *last)
     }
     /* Outputs, and leaves that keep their value from run to run, live to the end. */
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
-        if (plan->is_output[id] || ds_is_leaf(plan->graph->nodes[id].op))
+        if (plan->is_output[id] || ds_is_leaf(plan->graph.nodes[id].op))
             last[id] = (int32_t)plan->count;
 }
 
@@ -48,7 +48,7 @@ static ds_id in_place_of(const ds_plan *plan, int32_t step)
 {
     const ds_id out = plan->order[step];
     const ds_group *group = &plan->groups[out];
-    const ds_node *primary = &plan->graph->nodes[group->primary];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
     if (ds_ops[primary->op].meaning->mutates)
         return primary->in[0];
     if (group->addend != DS_NONE && may_share(plan, group->addend, out, step))
@@ -95,7 +95,7 @@ static void make_lives(ds_plan *plan, const int32_t *last)
         if (!plan->needed[id] || plan->absorbed[id] || lies_outside(plan, id))
             continue;
         place->bytes = plan->backend->bytes(&plan->tensors[id]);
-        if (ds_is_leaf(plan->graph->nodes[id].op))
+        if (ds_is_leaf(plan->graph.nodes[id].op))
             add_value(plan, id, 0, last[id]);
     }
     for (int32_t step = 0; (size_t)step < plan->count; step++)

@@ -12,7 +12,7 @@ bool ds_is_leaf(ds_op op)
 int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
 {
     const ds_group *group = &plan->groups[id];
-    const ds_node *primary = &plan->graph->nodes[group->primary];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
     int count = primary->inputs;
     memcpy(in, primary->in, (size_t)count * sizeof *in);
     if (group->addend != DS_NONE)
@@ -25,7 +25,7 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
 void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
 {
     const ds_group *group = &plan->groups[id];
-    const ds_node *primary = &plan->graph->nodes[group->primary];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
     *step = (ds_step){.op = primary->op,
                       .attr = primary->attr,
                       .inputs = primary->inputs,
@@ -40,7 +40,7 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
     for (int i = 0; i < primary->inputs; i++) {
         const ds_id in = primary->in[i];
         step->in[i] = &plan->tensors[in];
-        step->constant[i] = plan->graph->nodes[in].op == DS_OP_constant && step->in[i]->data;
+        step->constant[i] = plan->graph.nodes[in].op == DS_OP_constant && step->in[i]->data;
     }
 }
 
@@ -50,7 +50,7 @@ static void mark_needed(ds_plan *plan, const ds_id *outputs, size_t count)
     for (size_t i = 0; i < count; i++)
         plan->needed[outputs[i]] = plan->is_output[outputs[i]] = true;
     for (ds_id id = (ds_id)plan->nodes - 1; id >= 0; id--) {
-        const ds_node *node = &plan->graph->nodes[id];
+        const ds_node *node = &plan->graph.nodes[id];
         for (int i = 0; plan->needed[id] && i < node->inputs; i++)
             plan->needed[node->in[i]] = true;
     }
@@ -60,7 +60,7 @@ static void describe_tensors(ds_plan *plan)
 {
     const ds_dtype dtype = plan->backend->dtype;
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
-        const ds_node *node = &plan->graph->nodes[id];
+        const ds_node *node = &plan->graph.nodes[id];
         plan->groups[id] = (ds_group){.primary = id, .addend = DS_NONE, .gate = DS_NONE};
         plan->tensors[id] = node->out;
         plan->tensors[id].dtype = dtype;
@@ -71,9 +71,14 @@ static void describe_tensors(ds_plan *plan)
     }
 }
 
-static ds_code allocate_nodes(ds_plan *plan, ds_status *status)
+static ds_code allocate_nodes(ds_plan *plan, const ds_graph *graph, ds_status *status)
 {
     const size_t n = plan->nodes;
+    ds_graph_init(&plan->graph, plan->alloc);
+    DS_TRY(ds_alloc_grow(plan->alloc, &plan->graph.nodes, &plan->graph.capacity, n,
+                         sizeof *graph->nodes, status));
+    memcpy(plan->graph.nodes, graph->nodes, n * sizeof *graph->nodes);
+    plan->graph.count = n;
     DS_TRY(ds_alloc_zeroed(plan->alloc, n * sizeof(bool), &plan->needed, status));
     DS_TRY(ds_alloc_zeroed(plan->alloc, n * sizeof(bool), &plan->is_output, status));
     DS_TRY(ds_alloc_zeroed(plan->alloc, n * sizeof(bool), &plan->is_checked, status));
@@ -136,7 +141,7 @@ static void fill_leaves(ds_plan *plan)
     if (plan->options.poison)
         memset(plan->arena, DS_GUARD_FILL, plan->arena_bytes);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
-        const ds_node *node = &plan->graph->nodes[id];
+        const ds_node *node = &plan->graph.nodes[id];
         if (!plan->needed[id] || !ds_is_leaf(node->op) || !plan->places[id].bytes)
             continue;
         memset(plan->tensors[id].data, 0, plan->places[id].bytes);
@@ -165,12 +170,9 @@ ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *
     DS_TRY(check_ids(graph, outputs, count, "output", status));
     DS_TRY(check_ids(graph, options.check, options.checks, "check", status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *plan, &plan, status));
-    *plan = (ds_plan){.graph = graph,
-                      .backend = backend,
-                      .alloc = backend->alloc,
-                      .nodes = graph->count,
-                      .options = options};
-    DS_TRY(allocate_nodes(plan, status));
+    *plan = (ds_plan){
+        .backend = backend, .alloc = backend->alloc, .nodes = graph->count, .options = options};
+    DS_TRY(allocate_nodes(plan, graph, status));
     mark_needed(plan, outputs, count);
     for (size_t i = 0; i < options.checks; i++)
         plan->is_checked[options.check[i]] = true;
@@ -197,6 +199,7 @@ void ds_plan_destroy(ds_plan **address)
         if (plan->kernels[i]->release)
             plan->kernels[i]->release(plan->backend, &plan->steps[i]);
     ds_alloc *alloc = plan->alloc;
+    ds_graph_clear(&plan->graph);
     void *const blocks[] = {&plan->needed, &plan->is_output, &plan->is_checked, &plan->absorbed,
                             &plan->groups, &plan->tensors,   &plan->places,     &plan->order,
                             &plan->steps,  &plan->kernels,   &plan->lives,      &plan->offsets,
@@ -245,7 +248,7 @@ static ds_code print_step(const ds_plan *plan, size_t i, text *t, ds_status *sta
     const ds_shape s = step->out->shape;
     const ds_place *place = &plan->places[plan->order[i]];
     char name[80];
-    ds_graph_describe(plan->graph, plan->order[i], name, sizeof name);
+    ds_graph_describe(&plan->graph, plan->order[i], name, sizeof name);
     return print(t, plan->alloc, status,
                  "%4zu  %-24s %-24s (%lld, %lld, %lld, %lld)%s%s%s at %zu, %zu bytes%s\n", i,
                  ds_ops[step->op].name, step->variant ? step->variant : plan->backend->name,

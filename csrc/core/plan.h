@@ -16,8 +16,9 @@ typedef struct ds_plan_options {
 } ds_plan_options;
 
 /* `outputs` keep their values until the next run. Steps run so that every output that changes a
-   variable comes after all that do not. Graph and backend stay with the caller, who keeps them as
-   long as the plan; a backend serves one plan. */
+   variable comes after all that do not. The caller keeps
+   the backend, which serves one plan, and the data of constants as long as the plan; the graph may
+   grow or go. */
 ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *outputs,
                        size_t count, ds_plan_options options, ds_plan **plan, ds_status *status);
 void ds_plan_destroy(ds_plan **plan);

@@ -27,7 +27,7 @@ typedef struct ds_place {
 } ds_place;
 
 struct ds_plan {
-    const ds_graph *graph;
+    ds_graph graph; /* a copy of the nodes: the caller's graph may grow while the plan lives */
     ds_backend *backend;
     ds_alloc *alloc;
     size_t nodes;

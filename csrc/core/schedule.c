@@ -19,7 +19,7 @@ typedef struct walk {
 static void measure(walk *w)
 {
     for (ds_id id = 0; (size_t)id < w->plan->nodes; id++) {
-        const ds_node *node = &w->plan->graph->nodes[id];
+        const ds_node *node = &w->plan->graph.nodes[id];
         w->impure[id] = ds_ops[node->op].meaning->mutates != 0;
         for (int i = 0; i < node->inputs; i++) {
             const ds_id in = node->in[i];
@@ -59,7 +59,7 @@ static void descend(walk *w, ds_id root)
             continue;
         }
         w->done[top->id] = true;
-        if (!ds_is_leaf(w->plan->graph->nodes[top->id].op))
+        if (!ds_is_leaf(w->plan->graph.nodes[top->id].op))
             w->plan->order[w->plan->count++] = top->id;
         depth--;
     }
