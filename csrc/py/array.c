@@ -1,0 +1,109 @@
+#include "py/array.h"
+
+#define NPY_NO_DEPRECATED_API NPY_1_25_API_VERSION
+#include <numpy/arrayobject.h>
+
+bool ds_array_import(void)
+{
+    return _import_array() == 0;
+}
+
+/* Returns a new reference to an ndarray of any type. */
+static PyObject *to_ndarray(PyObject *object, const char *what)
+{
+    if (PyArray_Check(object))
+        return Py_NewRef(object);
+    if (PyFloat_Check(object) || PyLong_Check(object) || PyArray_CheckScalar(object))
+        return PyArray_FROM_O(object);
+    if (!PyObject_HasAttrString(object, "__dlpack__"))
+        return PyErr_Format(PyExc_ValueError,
+                            "%s: %s is no array; pass a NumPy array or an object with __dlpack__",
+                            what, Py_TYPE(object)->tp_name);
+    PyObject *numpy = PyImport_ImportModule("numpy");
+    PyObject *array = numpy ? PyObject_CallMethod(numpy, "from_dlpack", "O", object) : NULL;
+    Py_XDECREF(numpy);
+    return array;
+}
+
+/* The type that holds every value of `array`, or NPY_NOTYPE. */
+static int holding_type(PyArrayObject *array)
+{
+    switch (PyArray_TYPE(array)) {
+    case NPY_BOOL:
+    case NPY_BYTE:
+    case NPY_UBYTE:
+    case NPY_SHORT:
+    case NPY_USHORT:
+    case NPY_HALF:
+    case NPY_FLOAT:
+        return NPY_FLOAT;
+    case NPY_DOUBLE:
+    case NPY_LONGDOUBLE:
+        return NPY_DOUBLE;
+    default:
+        return PyArray_ISINTEGER(array) ? NPY_DOUBLE : NPY_NOTYPE;
+    }
+}
+
+static bool read_shape(PyArrayObject *array, const char *what, ds_shape *shape)
+{
+    int64_t dims[4] = {1, 1, 1, 1};
+    const int rank = PyArray_NDIM(array);
+    if (rank == 1 || rank > 4) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: has %d dimension(s); give (N, C, H, W), for a value per channel "
+                     "(1, C, 1, 1)",
+                     what, rank);
+        return false;
+    }
+    for (int i = 0; i < rank; i++)
+        dims[4 - rank + i] = PyArray_DIM(array, i);
+    *shape = (ds_shape){dims[0], dims[1], dims[2], dims[3]};
+    return true;
+}
+
+bool ds_array_read(PyObject *object, const char *what, ds_array *array)
+{
+    bool read = false;
+    PyArrayObject *given = (PyArrayObject *)to_ndarray(object, what);
+    if (!given)
+        return false;
+    const int type = holding_type(given);
+    if (type == NPY_NOTYPE) {
+        PyErr_Format(PyExc_ValueError, "%s: dtype %S holds no real numbers; convert it to float32",
+                     what, PyArray_DESCR(given));
+        goto exit;
+    }
+    if (!read_shape(given, what, &array->shape))
+        goto exit;
+    array->object = PyArray_FROM_OTF(
+        (PyObject *)given, type, NPY_ARRAY_IN_ARRAY | NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST);
+    if (!array->object)
+        goto exit;
+    array->data = PyArray_DATA((PyArrayObject *)array->object);
+    array->dtype = type == NPY_DOUBLE ? DS_F64 : DS_F32;
+    read = true;
+exit:
+    Py_DECREF(given);
+    return read;
+}
+
+bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted)
+{
+    const ds_shape s = array->shape;
+    if (ds_same_shape(s, wanted))
+        return true;
+    PyErr_Format(
+        PyExc_ValueError, "%s: shape (%lld, %lld, %lld, %lld) must be (%lld, %lld, %lld, %lld)",
+        what, (long long)s.n, (long long)s.c, (long long)s.h, (long long)s.w, (long long)wanted.n,
+        (long long)wanted.c, (long long)wanted.h, (long long)wanted.w);
+    return false;
+}
+
+PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data)
+{
+    npy_intp dims[] = {(npy_intp)shape.n, (npy_intp)shape.c, (npy_intp)shape.h, (npy_intp)shape.w};
+    PyObject *array = PyArray_SimpleNew(4, dims, dtype == DS_F64 ? NPY_DOUBLE : NPY_FLOAT);
+    *data = array ? PyArray_DATA((PyArrayObject *)array) : NULL;
+    return array;
+}

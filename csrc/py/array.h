@@ -1,0 +1,28 @@
+/* Arrays of Python: the one place that knows NumPy and DLPack. */
+#ifndef DS_PY_ARRAY_H
+#define DS_PY_ARRAY_H
+
+#include "py/module.h"
+
+typedef struct ds_array {
+    PyObject *object; /* the ndarray that owns `data` */
+    void *data;       /* planar, native byte order, never written to */
+    ds_dtype dtype;
+    ds_shape shape; /* leading dimensions of 1 added */
+} ds_array;
+
+/* Once per module, before all else. False with an exception set. */
+bool ds_array_import(void);
+
+/* Reads a number, an ndarray of any strides and byte order, or an object with __dlpack__. What is
+   float32 or float64 and contiguous is used where it lies, all else is copied. `what` names the
+   argument in messages. False with an exception set. */
+bool ds_array_read(PyObject *object, const char *what, ds_array *array);
+
+/* False with an exception set where the array's shape is another. */
+bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted);
+
+/* A new planar ndarray (n, c, h, w), and its memory. */
+PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data);
+
+#endif

@@ -1,0 +1,38 @@
+/* What the files of the binding share: the module's state and how errors become exceptions. */
+#ifndef DS_PY_MODULE_H
+#define DS_PY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/cpu.h"
+#include "base/pool.h"
+#include "core/graph.h"
+
+typedef struct ds_module_state {
+    PyTypeObject *graph_type, *node_type, *plan_type;
+    PyObject *numerical_error, *backend_unavailable, *busy; /* of depthstyle.errors */
+    int threads; /* of plans that ask for no number; 0: all processors */
+} ds_module_state;
+
+/* The state, from an object of one of our types. None of them can be subclassed. */
+static inline ds_module_state *ds_state(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+/* Raises the exception for a failed status and returns NULL. `graph` names the node; may be NULL.
+ */
+PyObject *ds_raise(const ds_module_state *state, const ds_graph *graph, const ds_status *status);
+
+/* The threads of a plan from its argument: a number, or None for the module's default. False with
+   an exception set. */
+bool ds_read_threads(const ds_module_state *state, PyObject *asked, int *threads);
+
+/* The best level this process may use, after DEPTHSTYLE_CPU. False with an exception set. */
+bool ds_best_level(ds_cpu_level *level);
+
+/* Names of the levels up to the best one; NULL with an exception set. */
+PyObject *ds_level_names(void);
+
+#endif

@@ -1,0 +1,488 @@
+#include "py/plan_type.h"
+
+#include "core/plan.h"
+#include "py/array.h"
+#include "py/node_type.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct ds_py_plan {
+    PyObject_HEAD ds_py_graph *graph;
+    ds_alloc alloc;
+    ds_backend *backend;
+    ds_plan *plan;
+    ds_id *outputs; /* (count) */
+    size_t count;
+    size_t nodes;         /* of the graph when it was compiled */
+    unsigned char *given; /* (nodes) the input has a value */
+    pid_t process;        /* where the threads of the pool live */
+    bool running;
+} ds_py_plan;
+
+/* How often a run looks for Ctrl-C and calls back. */
+static const double POLL_SECONDS = 0.05;
+
+/* What a run needs to take the GIL back for a moment. */
+typedef struct poll_context {
+    PyThreadState *thread;
+    PyObject *callback; /* borrowed; NULL: none */
+    double next;        /* when to look again */
+} poll_context;
+
+typedef struct compile_options {
+    const char *backend, *dtype, *level;
+    int threads;
+    int reuse, poison;
+} compile_options;
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool poll(void *argument)
+{
+    poll_context *context = argument;
+    if (seconds() < context->next)
+        return true;
+    PyEval_RestoreThread(context->thread);
+    bool go_on = PyErr_CheckSignals() == 0;
+    if (go_on && context->callback) {
+        PyObject *result = PyObject_CallNoArgs(context->callback);
+        go_on = result != NULL;
+        Py_XDECREF(result);
+    }
+    context->thread = PyEval_SaveThread();
+    context->next = seconds() + POLL_SECONDS;
+    return go_on;
+}
+
+static bool in_this_process(const ds_py_plan *self)
+{
+    return self->process == getpid();
+}
+
+/* False with an exception set where the plan cannot be used now. */
+static bool is_free(ds_py_plan *self)
+{
+    PyObject *busy = ds_state((PyObject *)self)->busy;
+    if (!in_this_process(self))
+        PyErr_SetString(busy, "plan: was compiled in another process, whose threads a fork does "
+                              "not copy; compile it again in this one, or start it with 'spawn'");
+    else if (self->running)
+        PyErr_SetString(busy, "plan: is running in another thread; wait for it or compile another");
+    else
+        return true;
+    return false;
+}
+
+static bool create_backend(ds_py_plan *self, const compile_options *options, ds_cpu_level level,
+                           ds_status *status)
+{
+    const bool wide = strcmp(options->dtype, "float64") == 0;
+    if (strcmp(options->backend, "cpu") == 0)
+        ds_cpu_create(&self->alloc, options->threads, level, &self->backend, status);
+    else if (wide)
+        ds_ref_f64_create(&self->alloc, &self->backend, status);
+    else
+        ds_ref_f32_create(&self->alloc, &self->backend, status);
+    return status->code == DS_OK;
+}
+
+static bool check_options(const compile_options *options)
+{
+    const bool cpu = strcmp(options->backend, "cpu") == 0;
+    const bool wide = strcmp(options->dtype, "float64") == 0;
+    if (!cpu && strcmp(options->backend, "ref") != 0)
+        PyErr_Format(PyExc_ValueError, "compile: backend='%s' must be one of cpu|ref",
+                     options->backend);
+    else if (!wide && strcmp(options->dtype, "float32") != 0)
+        PyErr_Format(PyExc_ValueError, "compile: dtype='%s' must be one of float32|float64",
+                     options->dtype);
+    else if (wide && cpu)
+        PyErr_SetString(PyExc_ValueError,
+                        "compile: dtype='float64' must be 'float32' unless backend='ref'");
+    else
+        return true;
+    return false;
+}
+
+/* The level to compile for: the asked one, or the best. False with an exception set. */
+static bool choose_level(const char *asked, ds_cpu_level *level)
+{
+    if (!ds_best_level(level) || !asked)
+        return !PyErr_Occurred();
+    PyObject *names = ds_level_names();
+    PyObject *name = names ? PyUnicode_FromString(asked) : NULL;
+    const int found = name ? PySequence_Contains(names, name) : -1;
+    if (found == 1)
+        *level = ds_cpu_detect(asked);
+    else if (found == 0)
+        PyErr_Format(PyExc_ValueError, "compile: cpu_level='%s' must be one of %R", asked, names);
+    Py_XDECREF(name);
+    Py_XDECREF(names);
+    return found == 1;
+}
+
+/* Creates backend and plan without the GIL. */
+static bool build(ds_py_plan *self, const compile_options *options, const ds_id *check,
+                  size_t checks)
+{
+    ds_status status = ds_status_ok();
+    ds_py_graph *graph = self->graph;
+    ds_cpu_level level = DS_CPU_PORTABLE;
+    const ds_plan_options plan_options = {.check = check,
+                                          .checks = checks,
+                                          .no_reuse = !options->reuse,
+                                          .poison = options->poison != 0};
+    if (!choose_level(options->level, &level))
+        return false;
+    graph->compiling++;
+    Py_BEGIN_ALLOW_THREADS if (create_backend(self, options, level, &status))
+        ds_plan_create(&graph->graph, self->backend, self->outputs, self->count, plan_options,
+                       &self->plan, &status);
+    Py_END_ALLOW_THREADS graph->compiling--;
+    if (status.code == DS_OK)
+        ds_alloc_zeroed(&self->alloc, self->nodes, &self->given, &status);
+    if (status.code != DS_OK)
+        ds_raise(ds_state((PyObject *)self), &graph->graph, &status);
+    return status.code == DS_OK;
+}
+
+/* The number of the failing allocation goes on counting where the graph's stands. */
+static ds_alloc continued(const ds_alloc *alloc)
+{
+    return ds_alloc_make(alloc->fail_at >= alloc->count ? alloc->fail_at - alloc->count : -1);
+}
+
+static PyObject *plan_new(ds_py_graph *graph, PyObject *outputs, PyObject *check,
+                          const compile_options *options)
+{
+    PyTypeObject *type = ds_state((PyObject *)graph)->plan_type;
+    ds_py_plan *self = (ds_py_plan *)type->tp_alloc(type, 0);
+    ds_id *check_ids = NULL;
+    size_t checks = 0;
+    if (!self)
+        return NULL;
+    self->graph = (ds_py_graph *)Py_NewRef(graph);
+    self->alloc = continued(&graph->alloc);
+    self->nodes = graph->graph.count;
+    self->process = getpid();
+    const bool built = ds_nodes_read(outputs, graph, "compile: outputs", &self->alloc,
+                                     &self->outputs, &self->count) &&
+                       (!check || ds_nodes_read(check, graph, "compile: check", &self->alloc,
+                                                &check_ids, &checks)) &&
+                       build(self, options, check_ids, checks);
+    ds_release(&self->alloc, &check_ids);
+    if (!built)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+const char ds_graph_compile_doc[] =
+    "compile(outputs, *, backend='cpu', dtype='float32', threads=None, cpu_level=None, check=(), "
+    "reuse=True, poison=False)\n\n"
+    "A Plan that computes the nodes of outputs.\n"
+    "check names scalars that must stay finite. reuse=False and poison=True are for tests.";
+
+PyObject *ds_graph_compile(PyObject *graph, PyObject *args, PyObject *keywords)
+{
+    static char *const names[] = {"outputs", "backend", "dtype",  "threads", "cpu_level",
+                                  "check",   "reuse",   "poison", NULL};
+    compile_options options = {.backend = "cpu", .dtype = "float32", .reuse = true};
+    PyObject *outputs = NULL, *threads = Py_None, *check = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$ssOzOpp:compile", (char **)names, &outputs,
+                                     &options.backend, &options.dtype, &threads, &options.level,
+                                     &check, &options.reuse, &options.poison) ||
+        !check_options(&options) || !ds_read_threads(ds_state(graph), threads, &options.threads))
+        return NULL;
+    return plan_new((ds_py_graph *)graph, outputs, check, &options);
+}
+
+/* A plan whose threads died in a fork cannot be taken down: its memory stays. */
+static void release(ds_py_plan *self)
+{
+    if (!in_this_process(self))
+        return;
+    ds_plan_destroy(&self->plan);
+    if (self->backend)
+        self->backend->destroy(&self->backend);
+    ds_release(&self->alloc, &self->outputs);
+    ds_release(&self->alloc, &self->given);
+    if (self->alloc.live_bytes &&
+        PyErr_WarnFormat(PyExc_ResourceWarning, 1, "plan: %lld bytes were not released",
+                         (long long)self->alloc.live_bytes) < 0)
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
+}
+
+static void plan_dealloc(PyObject *object)
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject *type_, *value, *traceback;
+    PyObject_GC_UnTrack(object);
+    PyErr_Fetch(&type_, &value, &traceback);
+    release(self);
+    PyErr_Restore(type_, value, traceback);
+    Py_XDECREF(self->graph);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static int plan_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((ds_py_plan *)self)->graph);
+    return 0;
+}
+
+/* The names of all inputs and variables, for messages. */
+static PyObject *leaf_names(const ds_py_plan *self)
+{
+    PyObject *names = PyList_New(0);
+    for (size_t i = 0; names && i < self->nodes; i++) {
+        const ds_node *node = &self->graph->graph.nodes[i];
+        if (node->op != DS_OP_input && node->op != DS_OP_variable)
+            continue;
+        PyObject *name = PyUnicode_FromString(node->name);
+        if (!name || PyList_Append(names, name) < 0)
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+/* The input or variable of a name; DS_NONE with an exception set. */
+static ds_id find(const ds_py_plan *self, PyObject *name)
+{
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    const ds_id id = text ? ds_find_leaf(&self->graph->graph, self->nodes, text) : DS_NONE;
+    if (id != DS_NONE || PyErr_Occurred())
+        return id;
+    PyObject *names = leaf_names(self);
+    if (names)
+        PyErr_Format(PyExc_ValueError, "plan: no input or variable %R; there are %R", name, names);
+    Py_XDECREF(names);
+    return DS_NONE;
+}
+
+static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
+{
+    ds_array array = {0};
+    char what[64];
+    const ds_id id = find(self, name);
+    if (id == DS_NONE)
+        return false;
+    const ds_node *node = &self->graph->graph.nodes[id];
+    PyOS_snprintf(what, sizeof what, "%s '%s'", ds_ops[node->op].name, node->name);
+    if (!ds_array_read(object, what, &array))
+        return false;
+    const bool fits = ds_array_check(&array, what, node->out.shape);
+    const ds_tensor *tensor = ds_plan_tensor(self->plan, id);
+    if (fits && tensor)
+        self->backend->pack(self->backend, array.data, array.dtype, tensor);
+    self->given[id] |= fits;
+    Py_DECREF(array.object);
+    return fits;
+}
+
+static PyObject *get_value(ds_py_plan *self, ds_id id)
+{
+    void *data = NULL;
+    const ds_tensor *tensor = ds_plan_tensor(self->plan, id);
+    if (!tensor)
+        return PyErr_Format(PyExc_ValueError, "plan: no output depends on '%s'",
+                            self->graph->graph.nodes[id].name);
+    const ds_dtype dtype = self->backend->dtype;
+    PyObject *array = ds_array_new(tensor->shape, dtype, &data);
+    if (array)
+        self->backend->unpack(self->backend, tensor, data, dtype);
+    return array;
+}
+
+static bool set_inputs(ds_py_plan *self, PyObject *inputs)
+{
+    PyObject *name = NULL, *value = NULL;
+    Py_ssize_t position = 0;
+    if (inputs == Py_None)
+        return true;
+    if (!PyDict_Check(inputs)) {
+        PyErr_Format(PyExc_TypeError, "run: inputs is a %s; give a dict of names and arrays",
+                     Py_TYPE(inputs)->tp_name);
+        return false;
+    }
+    while (PyDict_Next(inputs, &position, &name, &value))
+        if (!set_value(self, name, value))
+            return false;
+    return true;
+}
+
+static bool all_given(const ds_py_plan *self)
+{
+    for (size_t i = 0; i < self->nodes; i++) {
+        const ds_node *node = &self->graph->graph.nodes[i];
+        if (node->op != DS_OP_input || self->given[i] || !ds_plan_tensor(self->plan, (ds_id)i))
+            continue;
+        PyErr_Format(PyExc_ValueError, "run: input '%s' has no value; give it in inputs",
+                     node->name);
+        return false;
+    }
+    return true;
+}
+
+static PyObject *collect(ds_py_plan *self)
+{
+    PyObject *list = PyList_New((Py_ssize_t)self->count);
+    for (size_t i = 0; list && i < self->count; i++) {
+        PyObject *array = get_value(self, self->outputs[i]);
+        if (!array) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SET_ITEM(list, (Py_ssize_t)i, array);
+    }
+    return list;
+}
+
+/* Runs without the GIL, which the poll takes back for a moment. */
+static PyObject *run_steps(ds_py_plan *self, PyObject *callback)
+{
+    ds_status status = ds_status_ok();
+    poll_context context = {.callback = callback == Py_None ? NULL : callback,
+                            .next = seconds() + POLL_SECONDS};
+    context.thread = PyEval_SaveThread();
+    ds_plan_run(self->plan, poll, &context, &status);
+    PyEval_RestoreThread(context.thread);
+    if (status.code != DS_OK)
+        return ds_raise(ds_state((PyObject *)self), &self->graph->graph, &status);
+    return collect(self);
+}
+
+static PyObject *plan_run(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *const names[] = {"inputs", "poll", NULL};
+    ds_py_plan *self = (ds_py_plan *)object;
+    PyObject *inputs = Py_None, *callback = Py_None, *result = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$O:run", (char **)names, &inputs,
+                                     &callback) ||
+        !is_free(self))
+        return NULL;
+    self->running = true;
+    if (set_inputs(self, inputs) && all_given(self))
+        result = run_steps(self, callback);
+    self->running = false;
+    return result;
+}
+
+static PyObject *plan_set(PyObject *object, PyObject *args)
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    PyObject *name = NULL, *array = NULL;
+    if (!PyArg_ParseTuple(args, "OO:set", &name, &array) || !is_free(self))
+        return NULL;
+    /* Reading the array may run Python code, and with it another thread. */
+    self->running = true;
+    const bool done = set_value(self, name, array);
+    self->running = false;
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *plan_get(PyObject *object, PyObject *name)
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    const ds_id id = is_free(self) ? find(self, name) : DS_NONE;
+    return id == DS_NONE ? NULL : get_value(self, id);
+}
+
+static PyObject *plan_dump(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    ds_status status = ds_status_ok();
+    char *text = NULL;
+    if (!is_free(self))
+        return NULL;
+    if (ds_plan_dump(self->plan, &text, &status) != DS_OK)
+        return ds_raise(ds_state(object), &self->graph->graph, &status);
+    PyObject *result = PyUnicode_FromString(text);
+    ds_release(&self->alloc, &text);
+    return result;
+}
+
+static PyObject *plan_outputs(PyObject *object, void *Py_UNUSED(closure))
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    return ds_nodes_new(self->graph, self->outputs, self->count);
+}
+
+static PyObject *plan_bytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(ds_plan_bytes(((ds_py_plan *)self)->plan));
+}
+
+static PyObject *plan_backend(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(((ds_py_plan *)self)->backend->name);
+}
+
+static PyObject *plan_dtype(PyObject *self, void *Py_UNUSED(closure))
+{
+    const bool wide = ((ds_py_plan *)self)->backend->dtype == DS_F64;
+    return PyUnicode_FromString(wide ? "float64" : "float32");
+}
+
+static PyObject *plan_threads(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(ds_pool_threads(((ds_py_plan *)self)->backend->pool));
+}
+
+static PyObject *plan_level(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(ds_cpu_name(((ds_py_plan *)self)->backend->level));
+}
+
+PyDoc_STRVAR(run_doc, "run(inputs=None, *, poll=None)\n\n"
+                      "Sets the arrays of the dict inputs, runs, and returns new (N, C, H, W)\n"
+                      "arrays of the outputs, in their order. poll is called about every 50 ms;\n"
+                      "what it raises ends the run.");
+PyDoc_STRVAR(set_doc, "set(name, array)\n\nGives an input or a variable a value.");
+PyDoc_STRVAR(get_doc, "get(name)\n\nA new array of an input's or a variable's value.");
+PyDoc_STRVAR(dump_doc, "dump()\n\nOne line per step: op, kernel, shape, place in memory.");
+
+static PyMethodDef methods[] = {
+    {"run", (PyCFunction)(void (*)(void))plan_run, METH_VARARGS | METH_KEYWORDS, run_doc},
+    {"set", plan_set, METH_VARARGS, set_doc},
+    {"get", plan_get, METH_O, get_doc},
+    {"dump", plan_dump, METH_NOARGS, dump_doc},
+    {0},
+};
+
+static PyGetSetDef getset[] = {
+    {"outputs", plan_outputs, NULL, "The nodes that a run returns.", NULL},
+    {"bytes", plan_bytes, NULL, "Memory of the plan: tensors, weights, workspace.", NULL},
+    {"backend", plan_backend, NULL, "'cpu' or 'ref'.", NULL},
+    {"dtype", plan_dtype, NULL, "'float32' or 'float64'.", NULL},
+    {"threads", plan_threads, NULL, "Threads that a run uses.", NULL},
+    {"cpu_level", plan_level, NULL, "CPU features that a run uses; one of cpu_levels().", NULL},
+    {0},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A compiled Graph: runs without allocating. Made by Graph.compile."},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_traverse, plan_traverse},
+    {Py_tp_dealloc, plan_dealloc},
+    {0},
+};
+
+PyType_Spec ds_plan_spec = {
+    .name = "depthstyle._core.Plan",
+    .basicsize = sizeof(ds_py_plan),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
