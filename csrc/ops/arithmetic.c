@@ -65,7 +65,7 @@ static ds_code sum_like(ds_graph *graph, ds_id x, ds_id like, ds_id *out, ds_sta
     if (graph->nodes[*out].out.kind != to.kind)
         DS_TRY(ds_graph_add(
             graph, DS_OP_broadcast, out, 1,
-            &(ds_broadcast_attr){.n = s.n, .c = s.c, .h = s.h, .w = s.w, .as = to.kind}, out,
+            &(ds_broadcast_attr){.n = s.n, .c = s.c, .h = s.h, .w = s.w, .kind = to.kind}, out,
             status));
 exit:
     return status->code;
@@ -130,7 +130,7 @@ static ds_code gradient_sum_to(ds_graph *graph, ds_id id, const ds_node *node, d
     (void)input;
     const ds_tensor x = graph->nodes[node->in[0]].out;
     const ds_broadcast_attr to = {
-        .n = x.shape.n, .c = x.shape.c, .h = x.shape.h, .w = x.shape.w, .as = x.kind};
+        .n = x.shape.n, .c = x.shape.c, .h = x.shape.h, .w = x.shape.w, .kind = x.kind};
     return ds_graph_add(graph, DS_OP_broadcast, &dy, 1, &to, dx, status);
 }
 
@@ -145,7 +145,7 @@ static ds_code infer_broadcast(const ds_tensor *const in[], int inputs, const in
                        "broadcast: n, c, h, w = " DS_SHAPE "; x has shape " DS_SHAPE
                        " and can be repeated only along dimensions of size 1",
                        DS_DIMS(wanted), DS_DIMS(in[0]->shape));
-    *out = (ds_tensor){.shape = wanted, .kind = (ds_kind)a.as};
+    *out = (ds_tensor){.shape = wanted, .kind = (ds_kind)a.kind};
     return DS_OK;
 }
 
