@@ -19,6 +19,7 @@ from .errors import (
 )
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 from .masks import depth_mask
+from .plots import comparison_grid, contact_sheet, loss_curves
 
 __version__: str
 
@@ -34,8 +35,11 @@ __all__ = [
     "WeightsError",
     "as_depth",
     "as_image",
+    "comparison_grid",
+    "contact_sheet",
     "depth_mask",
     "depth_picture",
+    "loss_curves",
     "match_colour",
     "match_luminance",
     "read_depth",

@@ -21,7 +21,12 @@ from depthstyle.errors import DepthstyleError
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "depth": (
+        "depthstyle.commands.depth",
+        "turn a depth file into a depth map and a picture of it",
+    ),
+}
 """Name of each sub-command: its module and its line in ``depthstyle --help``."""
 
 

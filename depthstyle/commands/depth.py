@@ -1,0 +1,83 @@
+"""``depthstyle depth``: turn a depth file of any kind into depthstyle's own, and show it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to the parser of ``depthstyle``."""
+    parser = subparsers.add_parser(
+        "depth",
+        description="Write a depth map as a 16-bit PNG (0 nearest, 65535 farthest, holes filled) "
+        "and as a coloured picture (near bright, filled parts hatched).",
+    )
+    parser.add_argument(
+        "file", metavar="FILE", help="depth or disparity: PNG, TIFF, PGM, NPY, NPZ or PFM"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT.png", required=True, help="the 16-bit depth map to write"
+    )
+    parser.add_argument(
+        "--preview",
+        metavar="PICTURE",
+        help="the coloured picture to write; by default OUT_preview.png",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("depth", "disparity"),
+        default="depth",
+        help="whether values grow with distance or with nearness (default: depth)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="unit of a stored value, as 0.001 for millimetres read as metres (default: 1)",
+    )
+    parser.add_argument("--near", type=float, help="reading that becomes 0")
+    parser.add_argument("--far", type=float, help="reading that becomes 1")
+    parser.add_argument(
+        "--invalid",
+        type=_parse_numbers,
+        metavar="VALUES",
+        help='stored values that mean "no reading", as 0,65535; or none',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, write the map and the picture, and state the range."""
+    from depthstyle.depth import depth_picture, read_depth_map, write_depth
+    from depthstyle.errors import ImageError
+    from depthstyle.images import check_output, write_image
+
+    output = Path(args.output)
+    preview = Path(args.preview or output.with_name(f"{output.stem}_preview.png"))
+    if output.suffix.lower() != ".png":
+        raise ImageError(f"{output}: a depth map is written as .png")
+    check_output(output, bits=16)
+    check_output(preview)
+    depth = read_depth_map(
+        args.file,
+        kind=args.kind,
+        scale=args.scale,
+        near=args.near,
+        far=args.far,
+        invalid=args.invalid,
+    )
+    picture = depth_picture(depth.depth, depth.valid)
+    write_depth(output, depth)
+    write_image(preview, picture)
+    height, width = depth.depth.shape
+    print(
+        f"{width}x{height} {depth.kind}: near {depth.near:g}, far {depth.far:g}, "
+        f"{1 - depth.valid.mean():.1%} filled"
+    )
+    print(f"wrote {output} and {preview}")
+
+
+def _parse_numbers(text: str) -> tuple[float, ...]:
+    return () if text == "none" else tuple(float(number) for number in text.split(","))
