@@ -1,3 +1,4 @@
+from . import evaluation, study
 from .colour import match_colour, match_luminance
 from .depth import (
     DepthMap,
@@ -39,6 +40,7 @@ __all__ = [
     "contact_sheet",
     "depth_mask",
     "depth_picture",
+    "evaluation",
     "loss_curves",
     "match_colour",
     "match_luminance",
@@ -49,6 +51,7 @@ __all__ = [
     "read_recipe",
     "resize",
     "strength_map",
+    "study",
     "write_depth",
     "write_image",
 ]

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "depthstyle.commands.depth",
         "turn a depth file into a depth map and a picture of it",
     ),
+    "evaluate": ("depthstyle.evaluation.command", "compare two methods in a table"),
+    "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),
 }
 """Name of each sub-command: its module and its line in ``depthstyle --help``."""
 
