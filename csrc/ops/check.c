@@ -55,3 +55,38 @@ ds_code ds_check_vector(const char *op, const char *name, const ds_tensor *tenso
                        op, name, DS_DIMS(tensor->shape), DS_DIMS(wanted));
     return ds_check_kind(op, name, tensor, DS_PLAIN, status);
 }
+
+ds_code ds_check_shape(const char *op, const char *name, const ds_tensor *tensor, ds_shape wanted,
+                       ds_status *status)
+{
+    if (ds_same_shape(tensor->shape, wanted))
+        return DS_OK;
+    return ds_fail(status, DS_BAD_VALUE, "%s: %s has shape " DS_SHAPE "; it must be " DS_SHAPE, op,
+                   name, DS_DIMS(tensor->shape), DS_DIMS(wanted));
+}
+
+ds_code ds_check_scalar(const char *op, const char *name, const ds_tensor *tensor,
+                        ds_status *status)
+{
+    return ds_check_shape(op, name, tensor, (ds_shape){1, 1, 1, 1}, status);
+}
+
+ds_code ds_check_mask(const char *op, const char *name, const ds_tensor *mask, const ds_tensor *x,
+                      ds_status *status)
+{
+    const ds_shape m = mask->shape, s = x->shape;
+    if ((m.n == 1 || m.n == s.n) && m.c == 1 && m.h == s.h && m.w == s.w)
+        return DS_OK;
+    return ds_fail(status, DS_BAD_VALUE,
+                   "%s: %s has shape " DS_SHAPE "; it must be (1 or %lld, 1, %lld, %lld) for x of "
+                   "shape " DS_SHAPE "; resize it to the map",
+                   op, name, DS_DIMS(m), (long long)s.n, (long long)s.h, (long long)s.w,
+                   DS_DIMS(s));
+}
+
+ds_code ds_no_gradient(const char *op, const char *name, ds_status *status)
+{
+    return ds_fail(status, DS_BAD_VALUE,
+                   "gradient: %s gives none to its %s; ask only for that of its other inputs", op,
+                   name);
+}

@@ -30,4 +30,25 @@ ds_code ds_check_same(const char *op, const char *name, const ds_tensor *tensor,
 ds_code ds_check_vector(const char *op, const char *name, const ds_tensor *tensor, int64_t channels,
                         ds_status *status);
 
+/* The shape only: for tensors of either kind, or of a shape that no other tensor has. */
+ds_code ds_check_shape(const char *op, const char *name, const ds_tensor *tensor, ds_shape wanted,
+                       ds_status *status);
+
+/* One number. */
+ds_code ds_check_scalar(const char *op, const char *name, const ds_tensor *tensor,
+                        ds_status *status);
+
+/* A weight per pixel of x, (1, 1, H, W) for all pictures or (N, 1, H, W), of either kind: with one
+   channel every layout is planar. */
+ds_code ds_check_mask(const char *op, const char *name, const ds_tensor *mask, const ds_tensor *x,
+                      ds_status *status);
+
+/* What the standard deviation of each map of x needs: a positive epsilon, and two pixels where its
+   divisor is H W - 1. Defined in ops/moments.c. */
+ds_code ds_check_moments(const char *op, const ds_tensor *x, double epsilon, int64_t unbiased,
+                         ds_status *status);
+
+/* What an op's gradient says of an input that has none. */
+ds_code ds_no_gradient(const char *op, const char *name, ds_status *status);
+
 #endif
