@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),
 }
 """Name of each sub-command: its module and its line in ``depthstyle --help``."""
+
+
+_SILENT = logging.NullHandler()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     command = next((word for word in argv if not word.startswith("-")), None)
+    # Libraries that log about damaged files would spoil the promise of one line.
+    logging.getLogger().addHandler(_SILENT)
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         return _run(argv, command)

@@ -7,6 +7,7 @@ colour, which it would cut down to 8 bits: that goes through imagecodecs (PNG) a
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -149,6 +150,10 @@ def _deep_samples(file: PillowImage, name: str) -> tuple[Samples, str, Samples |
             page = tiff.pages[0]
             if page.imagelength * page.imagewidth * page.samplesperpixel > 4 * MAX_PIXELS:
                 raise ImageError(f"{name}: more samples than the header's size explains")
+            segments = math.prod(page.chunked)
+            if len(page.dataoffsets) != segments or sum(map(bool, page.databytecounts)) != segments:
+                # tifffile itself gives zeros, a black picture, for what is not there.
+                raise ImageError(f"{name}: parts of the picture are missing from the file")
             samples = page.asarray()
             if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 samples = np.moveaxis(samples, 0, -1)

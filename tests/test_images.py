@@ -252,11 +252,16 @@ def test_missing_file_and_folder(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["cut.png", "deep.png", "cut.jpg", "cut.tif", "cut.webp"])
+@pytest.mark.parametrize(
+    "name", ["cut.png", "deep.png", "cut.jpg", "cut.tif", "deep.tif", "raw.tif", "cut.webp"]
+)
 def test_cut_files_are_errors_never_grey_tails(tmp_path, rng, name):
     picture = rng.uniform(size=(40, 30, 3))
     path = tmp_path / name
-    ds.write_image(path, picture, bits=16 if name == "deep.png" else 8)
+    if name == "raw.tif":
+        tifffile.imwrite(path, to_bytes(picture, 16), photometric="rgb", rowsperstrip=8)
+    else:
+        ds.write_image(path, picture, bits=16 if name.startswith("deep") else 8)
     whole, data = ds.read_image(path), path.read_bytes()
     for share in np.linspace(0, 0.99, 40):
         path.write_bytes(data[: int(share * len(data))])
@@ -266,6 +271,21 @@ def test_cut_files_are_errors_never_grey_tails(tmp_path, rng, name):
             continue
         np.testing.assert_array_equal(got, whole)
         assert share > 0.9
+
+
+@pytest.mark.parametrize("damage", ["no counts", "one count zero"])
+def test_tiff_without_some_of_its_strips_is_refused(tmp_path, damage):
+    path = tmp_path / "strips.tif"
+    samples = np.full((16, 16, 3), 40000, np.uint16)
+    tifffile.imwrite(path, samples, photometric="rgb", rowsperstrip=4)
+    with tifffile.TiffFile(path) as tiff:
+        counts = tiff.pages[0].tags["StripByteCounts"]
+        place = counts.offset if damage == "no counts" else counts.valueoffset
+    data = bytearray(path.read_bytes())
+    data[place : place + 2] = b"\xff\xff" if damage == "no counts" else b"\0\0"
+    path.write_bytes(data)
+    with pytest.raises(ds.ImageError, match=r"strips\.tif: parts of the picture are missing"):
+        ds.read_image(path)
 
 
 @pytest.mark.filterwarnings("ignore")
