@@ -8,6 +8,20 @@ bool ds_array_import(void)
     return _import_array() == 0;
 }
 
+/* Turns the exception of from_dlpack (BufferError, RuntimeError, ...) into one that names the
+   argument. */
+static void explain_refusal(const char *what)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_Format(PyExc_ValueError,
+                 "%s: numpy.from_dlpack refuses it (%S); pass a CPU tensor that needs no gradient",
+                 what, value ? value : type);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
 /* Returns a new reference to an ndarray of any type. */
 static PyObject *to_ndarray(PyObject *object, const char *what)
 {
@@ -22,6 +36,8 @@ static PyObject *to_ndarray(PyObject *object, const char *what)
     PyObject *numpy = PyImport_ImportModule("numpy");
     PyObject *array = numpy ? PyObject_CallMethod(numpy, "from_dlpack", "O", object) : NULL;
     Py_XDECREF(numpy);
+    if (!array && PyErr_ExceptionMatches(PyExc_Exception))
+        explain_refusal(what);
     return array;
 }
 

@@ -44,3 +44,15 @@ PyObject *ds_raise(const ds_module_state *state, const ds_graph *graph, const ds
     PyErr_SetString(exception_for(state, status->code), status->text);
     return NULL;
 }
+
+void ds_warn_leak(PyObject *object, const ds_alloc *alloc)
+{
+    PyObject *type, *value, *traceback;
+    if (!alloc->live_bytes)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyErr_WarnFormat(PyExc_ResourceWarning, 1, "%s: %lld bytes were not released",
+                         Py_TYPE(object)->tp_name, (long long)alloc->live_bytes) < 0)
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(object));
+    PyErr_Restore(type, value, traceback);
+}

@@ -35,6 +35,7 @@ static void graph_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     if (self->graph.alloc)
         ds_graph_clear(&self->graph);
+    ds_warn_leak(object, &self->alloc);
     Py_XDECREF(self->arrays);
     type->tp_free(object);
     Py_DECREF(type);

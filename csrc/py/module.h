@@ -25,6 +25,9 @@ static inline ds_module_state *ds_state(PyObject *self)
  */
 PyObject *ds_raise(const ds_module_state *state, const ds_graph *graph, const ds_status *status);
 
+/* Warns (ResourceWarning) when memory of a dying object was not released: a bug of the engine. */
+void ds_warn_leak(PyObject *object, const ds_alloc *alloc);
+
 /* The threads of a plan from its argument: a number, or None for the module's default. False with
    an exception set. */
 bool ds_read_threads(const ds_module_state *state, PyObject *asked, int *threads);

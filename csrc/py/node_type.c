@@ -130,7 +130,7 @@ static int node_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* No tp_clear: a graph drops its arrays, which breaks every cycle that a node can be in. */
+/* None of our types needs tp_clear: plans and nodes hold graphs, graphs hold plain arrays. */
 static void node_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);

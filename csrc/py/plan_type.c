@@ -213,21 +213,15 @@ static void release(ds_py_plan *self)
         self->backend->destroy(&self->backend);
     ds_release(&self->alloc, &self->outputs);
     ds_release(&self->alloc, &self->given);
-    if (self->alloc.live_bytes &&
-        PyErr_WarnFormat(PyExc_ResourceWarning, 1, "plan: %lld bytes were not released",
-                         (long long)self->alloc.live_bytes) < 0)
-        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
+    ds_warn_leak((PyObject *)self, &self->alloc);
 }
 
 static void plan_dealloc(PyObject *object)
 {
     ds_py_plan *self = (ds_py_plan *)object;
     PyTypeObject *type = Py_TYPE(object);
-    PyObject *type_, *value, *traceback;
     PyObject_GC_UnTrack(object);
-    PyErr_Fetch(&type_, &value, &traceback);
     release(self);
-    PyErr_Restore(type_, value, traceback);
     Py_XDECREF(self->graph);
     type->tp_free(object);
     Py_DECREF(type);
