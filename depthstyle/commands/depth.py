@@ -80,4 +80,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parse_numbers(text: str) -> tuple[float, ...]:
-    return () if text == "none" else tuple(float(number) for number in text.split(","))
+    try:
+        return () if text == "none" else tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be numbers with commas between, or none"
+        ) from None
