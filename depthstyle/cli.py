@@ -55,7 +55,7 @@ def _build_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _print_warning(message: Warning | str, *_: object) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"depthstyle: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

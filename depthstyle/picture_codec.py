@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from depthstyle.errors import DepthstyleWarning, ImageError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PillowImage
+    from PIL.ImageFile import ImageFile
 
-Samples = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+Samples = NDArray[Any]
+"""Stored values: uint8, uint16 or float32."""
+
 PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 1 << 27
@@ -69,7 +71,7 @@ class Picture:
     dpi: tuple[float, float] | None
 
 
-def open_picture(path: PathLike) -> PillowImage:
+def open_picture(path: PathLike) -> ImageFile:
     """Read a picture's header; `ImageError` says what else the file seems to be."""
     from PIL import Image, UnidentifiedImageError
 
@@ -105,7 +107,7 @@ def _describe_file(path: PathLike) -> str:
     return "is no picture of a known format"
 
 
-def decode_picture(file: PillowImage, name: str) -> Picture:
+def decode_picture(file: ImageFile, name: str) -> Picture:
     """Decode an opened picture to upright sRGB."""
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":
@@ -127,26 +129,29 @@ def decode_picture(file: PillowImage, name: str) -> Picture:
     )
 
 
-def is_deep(file: PillowImage) -> bool:
+def is_deep(file: ImageFile) -> bool:
     """Tell whether Pillow would cut 16-bit colour down to 8 bits, or take it for 8 bits."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
     if file.format == "PNG":
         return file.mode in ("RGB", "RGBA") and ";16" in str(file.tile[0][3])
-    if file.format == "TIFF":
+    if isinstance(file, TiffImageFile):
         bits = file.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (8,))
         return len(bits) > 1 and max(bits) > 8
     return False
 
 
-def _deep_samples(file: PillowImage, name: str) -> tuple[Samples, str, Samples | None]:
-    file.fp.seek(0)
+def _deep_samples(file: ImageFile, name: str) -> tuple[Samples, str, Samples | None]:
+    source = cast(IO[bytes], file.fp)
+    source.seek(0)
     if file.format == "PNG":
         import imagecodecs
 
-        samples, premultiplied = imagecodecs.png_decode(file.fp.read()), False
+        samples, premultiplied = imagecodecs.png_decode(source.read()), False
     else:
         import tifffile
 
-        with tifffile.TiffFile(file.fp) as tiff:
+        with tifffile.TiffFile(source) as tiff:
             page = tiff.pages[0]
             if page.imagelength * page.imagewidth * page.samplesperpixel > 4 * MAX_PIXELS:
                 raise ImageError(f"{name}: more samples than the header's size explains")
@@ -172,7 +177,7 @@ def _deep_samples(file: PillowImage, name: str) -> tuple[Samples, str, Samples |
     return colour, "gray" if colours == 1 else "rgb", alpha
 
 
-def _samples(file: PillowImage, name: str) -> tuple[Samples, str, Samples | None]:
+def _samples(file: ImageFile, name: str) -> tuple[Samples, str, Samples | None]:
     """Give colour (H, W, k), its space, and alpha (H, W) or None of what Pillow decodes."""
     mode = file.mode
     if mode in ("I", "F") or mode.startswith("I;16"):
@@ -196,7 +201,7 @@ def _samples(file: PillowImage, name: str) -> tuple[Samples, str, Samples | None
     return np.asarray(file.convert("RGB")), "rgb", None
 
 
-def _grey_samples(file: PillowImage, name: str) -> Samples:
+def _grey_samples(file: ImageFile, name: str) -> Samples:
     samples = np.asarray(file)[..., None]
     if file.mode == "F":
         return to_unit(samples, name)
@@ -230,7 +235,7 @@ def _to_srgb(colour: Samples, space: str, profile: bytes | None, name: str) -> N
     return as_rgb(unit)
 
 
-def recipe_text(file: PillowImage) -> str | None:
+def recipe_text(file: ImageFile) -> str | None:
     """Give the text that `encode_picture` stored in a file, or None."""
     if _RECIPE in file.info:
         return str(file.info[_RECIPE])
@@ -238,7 +243,7 @@ def recipe_text(file: PillowImage) -> str | None:
     return text if marker == _RECIPE else None
 
 
-def _exif(file: PillowImage) -> Mapping[int, Any]:
+def _exif(file: ImageFile) -> Mapping[int, Any]:
     try:
         return file.getexif()
     except Exception:  # a broken EXIF block must not cost the picture

@@ -198,8 +198,9 @@ def _draw_grid(
 
     if cell_width < _NARROWEST:
         raise ValueError(f"cell_width={cell_width!r}: must be at least {_NARROWEST} pixels")
-    font = ImageFont.load_default(size=max(12, cell_width // 20))
-    line = round(font.size * 1.7)
+    font_size = max(12, cell_width // 20)
+    font = ImageFont.load_default(size=font_size)
+    line = round(font_size * 1.7)
     gap = max(8, cell_width // 24)
     row_texts, column_texts = headings or ((), ())
     text_width = round(min(cell_width, max(map(font.getlength, row_texts), default=0)))
@@ -221,12 +222,12 @@ def _draw_grid(
     for down, (row, top, height) in enumerate(zip(rows, y, heights, strict=False)):
         for across, (cell, left) in enumerate(zip(row, x, strict=False)):
             picture = _fit(cell, height, cell_width)
-            corner = (left + (cell_width - picture.width) // 2, top + height - picture.height)
-            sheet.paste(picture, tuple(map(int, corner)))
+            indent = (cell_width - picture.width) // 2
+            sheet.paste(picture, (int(left) + indent, int(top) + height - picture.height))
             if captions:
                 middle = left + cell_width / 2, top + height + line / 2
                 _write(draw, captions[down][across], *middle, cell_width, "mm")
-    return np.asarray(sheet, np.float32) / 255
+    return np.asarray(sheet, np.float32) / np.float32(255)
 
 
 def _row_height(row: Sequence[NDArray[np.float32]], cell_width: int) -> int:
