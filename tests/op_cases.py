@@ -62,7 +62,7 @@ class Case:
     @property
     def id(self) -> str:
         """Name of the case in pytest's report."""
-        shapes = ["x".join(map(str, operand.shape)) for operand in self.operands]
+        shapes = ["x".join(map(str, o.shape)) + o.kind[0] for o in self.operands]
         return "-".join([self.op, *shapes, *(f"{k}={v}" for k, v in self.attrs.items())])
 
     @property
