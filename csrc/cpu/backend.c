@@ -40,7 +40,7 @@ static float *element(const ds_tensor *t, int64_t n, int64_t c, int64_t pixel)
     const int64_t pixels = t->shape.h * t->shape.w;
     if (!ds_is_blocked(t))
         return (float *)t->data + (n * t->shape.c + c) * pixels + pixel;
-    return ds_block(t, n, c / DS_LANES) + pixel * DS_LANES + c % DS_LANES;
+    return ds_block(t, n, c / DS_BLOCK) + pixel * DS_BLOCK + c % DS_BLOCK;
 }
 
 static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor)

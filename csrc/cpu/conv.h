@@ -2,10 +2,8 @@
 #ifndef DS_CPU_CONV_H
 #define DS_CPU_CONV_H
 
-#include "core/backend.h"
+#include "cpu/cpu.h"
 #include "cpu/slots.h"
-
-extern const ds_kernel ds_cpu_conv2d_winograd; /* 3x3, stride 1, more than 4 channels both sides */
 
 /* A conv2d or conv2d_backward_input step, seen as the convolution that computes step->out: for
    backward that is the one with flipped and transposed weights. */
@@ -32,16 +30,6 @@ ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
 
 /* Writes the bias into padded (blocks, 16), zero beyond its channels; NULL bias: zeros. */
 void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks);
-
-static inline int64_t ds_blocks(int64_t channels)
-{
-    return (channels + DS_BLOCK - 1) / DS_BLOCK;
-}
-
-static inline bool ds_is_blocked(const ds_tensor *t)
-{
-    return t->kind == DS_MAP && t->shape.c > 4;
-}
 
 /* Where pixel i of an axis of `size` is found when the border reflects or is zero: -1 for zero.
    Beyond one reflection nothing is asked for. */

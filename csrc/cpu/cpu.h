@@ -6,8 +6,7 @@
 #define DS_CPU_CPU_H
 
 #include "core/backend.h"
-
-enum { DS_LANES = 16 };
+#include "cpu/slots.h"
 
 /* Images stay planar: a block of which 12 or more lanes are empty would be slower. */
 enum { DS_PLANAR_CHANNELS = 4 };
@@ -19,21 +18,21 @@ static inline bool ds_is_blocked(const ds_tensor *tensor)
 
 static inline int64_t ds_blocks(int64_t channels)
 {
-    return (channels + DS_LANES - 1) / DS_LANES;
+    return (channels + DS_BLOCK - 1) / DS_BLOCK;
 }
 
 /* Floats of a tensor, empty lanes included. */
 static inline int64_t ds_stored(const ds_tensor *t)
 {
     const ds_shape s = t->shape;
-    return ds_is_blocked(t) ? s.n * ds_blocks(s.c) * DS_LANES * s.h * s.w : ds_count(s);
+    return ds_is_blocked(t) ? s.n * ds_blocks(s.c) * DS_BLOCK * s.h * s.w : ds_count(s);
 }
 
 /* Pixel (0, 0) of block b of picture n of a blocked tensor. */
 static inline float *ds_block(const ds_tensor *t, int64_t n, int64_t b)
 {
     const ds_shape s = t->shape;
-    return (float *)t->data + (n * ds_blocks(s.c) + b) * s.h * s.w * DS_LANES;
+    return (float *)t->data + (n * ds_blocks(s.c) + b) * s.h * s.w * DS_BLOCK;
 }
 
 static inline bool ds_no_epilogue(const ds_step *step)

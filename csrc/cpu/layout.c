@@ -14,15 +14,15 @@ static void block_task(void *context, int64_t item, int worker)
     const change *c = context;
     const ds_shape s = c->blocked->shape;
     const int64_t pixels = s.h * s.w, blocks = ds_blocks(s.c);
-    const int64_t n = item / blocks, b = item % blocks, first = b * DS_LANES;
-    const int64_t lanes = s.c - first < DS_LANES ? s.c - first : DS_LANES;
+    const int64_t n = item / blocks, b = item % blocks, first = b * DS_BLOCK;
+    const int64_t lanes = s.c - first < DS_BLOCK ? s.c - first : DS_BLOCK;
     const float *from = c->planar + (n * s.c + first) * pixels;
     float *to = ds_block(c->blocked, n, b);
     (void)worker;
-    for (int64_t p = 0; p < pixels; p++, to += DS_LANES) {
+    for (int64_t p = 0; p < pixels; p++, to += DS_BLOCK) {
         for (int64_t lane = 0; lane < lanes; lane++)
             to[lane] = from[lane * pixels + p];
-        for (int64_t lane = lanes; lane < DS_LANES; lane++)
+        for (int64_t lane = lanes; lane < DS_BLOCK; lane++)
             to[lane] = 0;
     }
 }
@@ -32,12 +32,12 @@ static void unblock_task(void *context, int64_t item, int worker)
     const change *c = context;
     const ds_shape s = c->blocked->shape;
     const int64_t pixels = s.h * s.w, blocks = ds_blocks(s.c);
-    const int64_t n = item / blocks, b = item % blocks, first = b * DS_LANES;
-    const int64_t lanes = s.c - first < DS_LANES ? s.c - first : DS_LANES;
+    const int64_t n = item / blocks, b = item % blocks, first = b * DS_BLOCK;
+    const int64_t lanes = s.c - first < DS_BLOCK ? s.c - first : DS_BLOCK;
     const float *from = ds_block(c->blocked, n, b);
     float *to = c->planar + (n * s.c + first) * pixels;
     (void)worker;
-    for (int64_t p = 0; p < pixels; p++, from += DS_LANES)
+    for (int64_t p = 0; p < pixels; p++, from += DS_BLOCK)
         for (int64_t lane = 0; lane < lanes; lane++)
             to[lane * pixels + p] = from[lane];
 }

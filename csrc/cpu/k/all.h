@@ -3,6 +3,12 @@
 
 #include "cpu/k/winograd.h"
 
+#include "cpu/k/gram.h"
+
+#include "cpu/k/pool2d.h"
+
+#include "cpu/k/pointwise.h"
+
 static const ds_slots DS_SLOT(table) = {
     .strip = STRIP,
 #define SLOT(name, parameters) .name = DS_SLOT(name),

@@ -1,0 +1,234 @@
+/* Gram matrix and its gradient, as GEMMs on blocks of 16 channels; formulas: ops/gram.c. Strips of
+   pixels are summed on their own and then in order, so the bits do not depend on the threads. */
+#include "cpu/cpu.h"
+#include "cpu/slots.h"
+
+#include <string.h>
+
+/* Pixels of all channels that stay in the second-level cache while all pairs of blocks use them. */
+enum { CHUNK = 256 };
+
+/* Strips of a map: enough for the threads of a workstation, few enough partial matrices. */
+enum { STRIPS = 16 };
+
+typedef struct plan {
+    const ds_slots *slots;
+    int64_t strips; /* of one picture */
+    int64_t strip;  /* pixels of a strip */
+    int64_t padded; /* channels rounded up to whole blocks */
+} plan;
+
+typedef struct job {
+    const plan *plan;
+    const ds_tensor *x;
+    const ds_tensor *mask; /* NULL: none */
+    ds_tensor *out;
+    float *partial; /* (N, strips, padded, padded) */
+    float *weight;  /* (N or 1, H W): mask squared */
+    float *s;       /* (padded / strip, padded, strip): scale / eta (dG + dG') */
+} job;
+
+static bool accepts(const ds_backend *backend, const ds_step *step)
+{
+    (void)backend;
+    return ds_is_blocked(step->in[0]) && ds_no_epilogue(step);
+}
+
+static const ds_tensor *mask_of(const ds_step *step, int index)
+{
+    return step->inputs > index ? step->in[index] : NULL;
+}
+
+static size_t mask_floats(const ds_tensor *mask)
+{
+    /* Whole lines, so that what follows in the workspace is aligned. */
+    return mask ? ((size_t)ds_count(mask->shape) + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK : 0;
+}
+
+static ds_code make_plan(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    plan *self = NULL;
+    const ds_shape s = step->in[0]->shape;
+    const int64_t pixels = s.h * s.w, chunks = (pixels + CHUNK - 1) / CHUNK;
+    const ds_code code = ds_alloc_zeroed(backend->alloc, sizeof *self, &self, status);
+    if (code != DS_OK)
+        return code;
+    const int64_t wanted = chunks < STRIPS ? chunks : STRIPS;
+    self->slots = ds_cpu_slots(backend->level);
+    self->padded = ds_blocks(s.c) * DS_BLOCK;
+    self->strip = (chunks + wanted - 1) / wanted * CHUNK;
+    self->strips = (pixels + self->strip - 1) / self->strip;
+    step->prepared = self;
+    step->variant = ds_cpu_name(backend->level);
+    return DS_OK;
+}
+
+static void release(ds_backend *backend, ds_step *step)
+{
+    ds_release(backend->alloc, &step->prepared);
+}
+
+/* Squares the mask and returns 1 / eta of picture n, eta = mean(mask)^2. */
+static double square_mask(const job *j, int64_t n)
+{
+    if (!j->mask)
+        return 1;
+    const ds_shape s = j->mask->shape;
+    const int64_t pixels = s.h * s.w, first = (s.n == 1 ? 0 : n) * pixels;
+    const float *mask = (const float *)j->mask->data + first;
+    double sum = 0;
+    for (int64_t p = 0; p < pixels; p++) {
+        sum += (double)mask[p];
+        j->weight[first + p] = mask[p] * mask[p];
+    }
+    const double mean = sum / (double)pixels;
+    return 1 / (mean * mean);
+}
+
+static const float *weight_at(const job *j, int64_t n, int64_t pixel)
+{
+    if (!j->mask)
+        return NULL;
+    const ds_shape s = j->mask->shape;
+    return j->weight + (s.n == 1 ? 0 : n) * s.h * s.w + pixel;
+}
+
+/* Item: one strip of one picture. */
+static void gram_task(void *context, int64_t item, int worker)
+{
+    const job *j = context;
+    const plan *p = j->plan;
+    const ds_shape s = j->x->shape;
+    const int64_t n = item / p->strips, blocks = p->padded / DS_BLOCK, pixels = s.h * s.w;
+    const int64_t begin = item % p->strips * p->strip;
+    const int64_t end = begin + p->strip < pixels ? begin + p->strip : pixels;
+    float *g = j->partial + item * p->padded * p->padded;
+    (void)worker;
+    memset(g, 0, (size_t)(p->padded * p->padded) * sizeof *g);
+    for (int64_t at = begin; at < end; at += CHUNK) {
+        const int64_t count = end - at < CHUNK ? end - at : CHUNK;
+        for (int64_t a = 0; a < blocks; a++)
+            for (int64_t b = a; b < blocks; b++)
+                p->slots->gram_tile(ds_block(j->x, n, a) + at * DS_BLOCK,
+                                    ds_block(j->x, n, b) + at * DS_BLOCK, weight_at(j, n, at),
+                                    count, g + (a * p->padded + b) * DS_BLOCK, p->padded);
+    }
+}
+
+/* Sums the strips of picture n in order and mirrors the upper triangle. */
+static void close_gram(const job *j, int64_t n, double factor)
+{
+    const plan *p = j->plan;
+    const int64_t c = j->x->shape.c, square = p->padded * p->padded;
+    const float *partial = j->partial + n * p->strips * square;
+    float *g = (float *)j->out->data + n * c * c;
+    for (int64_t row = 0; row < c; row++)
+        for (int64_t column = row; column < c; column++) {
+            double sum = 0;
+            for (int64_t strip = 0; strip < p->strips; strip++)
+                sum += (double)partial[strip * square + row * p->padded + column];
+            g[row * c + column] = g[column * c + row] = (float)(sum * factor);
+        }
+}
+
+static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    const ds_code code = make_plan(backend, step, status);
+    if (code != DS_OK)
+        return code;
+    const plan *p = step->prepared;
+    const size_t floats =
+        mask_floats(mask_of(step, 1)) +
+        (size_t)(step->in[0]->shape.n * p->strips) * (size_t)(p->padded * p->padded);
+    step->workspace_bytes = floats * sizeof(float);
+    return DS_OK;
+}
+
+static void gram_run(ds_backend *backend, const ds_step *step)
+{
+    job j = {.plan = step->prepared,
+             .x = step->in[0],
+             .mask = mask_of(step, 1),
+             .out = step->out,
+             .weight = step->workspace};
+    const double scale = DS_ATTR(gram, step->attr).scale;
+    const int64_t pictures = j.x->shape.n;
+    j.partial = j.weight + mask_floats(j.mask);
+    for (int64_t n = 0; j.mask && n < j.mask->shape.n; n++)
+        square_mask(&j, n);
+    ds_pool_run(backend->pool, pictures * j.plan->strips, gram_task, &j);
+    for (int64_t n = 0; n < pictures; n++)
+        close_gram(&j, n, scale * square_mask(&j, n));
+}
+
+const ds_kernel ds_cpu_gram = {
+    .accepts = accepts, .prepare = gram_prepare, .run = gram_run, .release = release};
+
+/* S = factor (dG + dG') of picture n, in strips of output channels, zero beyond C. */
+static void make_s(const job *j, const ds_tensor *dg, int64_t n, double factor)
+{
+    const int64_t c = j->x->shape.c, padded = j->plan->padded, strip = j->plan->slots->strip;
+    const float *g = (const float *)dg->data + n * c * c;
+    for (int64_t from = 0; from < padded; from += strip) {
+        const int64_t width = padded - from < strip ? padded - from : strip;
+        float *s = j->s + from * padded;
+        for (int64_t in = 0; in < padded; in++)
+            for (int64_t lane = 0; lane < width; lane++) {
+                const int64_t to = from + lane;
+                const bool inside = in < c && to < c;
+                s[in * width + lane] =
+                    inside ? (float)(factor * ((double)g[in * c + to] + (double)g[to * c + in]))
+                           : 0;
+            }
+    }
+}
+
+typedef struct apply {
+    const job *job;
+    int64_t n;
+} apply;
+
+/* Item: one chunk of pixels of picture n. */
+static void apply_task(void *context, int64_t item, int worker)
+{
+    const apply *a = context;
+    const job *j = a->job;
+    const ds_shape s = j->x->shape;
+    const int64_t pixels = s.h * s.w, at = item * CHUNK;
+    const int64_t count = pixels - at < CHUNK ? pixels - at : CHUNK;
+    (void)worker;
+    j->plan->slots->gram_apply(ds_block(j->x, a->n, 0) + at * DS_BLOCK, j->s,
+                               weight_at(j, a->n, at), ds_block(j->out, a->n, 0) + at * DS_BLOCK,
+                               pixels * DS_BLOCK, j->plan->padded, count);
+}
+
+static ds_code backward_prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    const ds_code code = make_plan(backend, step, status);
+    if (code != DS_OK)
+        return code;
+    const plan *p = step->prepared;
+    step->workspace_bytes =
+        (mask_floats(mask_of(step, 2)) + (size_t)(p->padded * p->padded)) * sizeof(float);
+    return DS_OK;
+}
+
+static void backward_run(ds_backend *backend, const ds_step *step)
+{
+    job j = {.plan = step->prepared,
+             .x = step->in[0],
+             .mask = mask_of(step, 2),
+             .out = step->out,
+             .weight = step->workspace};
+    const double scale = DS_ATTR(gram_backward, step->attr).scale;
+    const int64_t chunks = (j.x->shape.h * j.x->shape.w + CHUNK - 1) / CHUNK;
+    j.s = j.weight + mask_floats(j.mask);
+    for (int64_t n = 0; n < j.x->shape.n; n++) {
+        apply a = {.job = &j, .n = n};
+        make_s(&j, step->in[1], n, scale * square_mask(&j, n));
+        ds_pool_run(backend->pool, chunks, apply_task, &a);
+    }
+}
+
+const ds_kernel ds_cpu_gram_backward = {
+    .accepts = accepts, .prepare = backward_prepare, .run = backward_run, .release = release};
