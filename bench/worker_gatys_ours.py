@@ -1,0 +1,80 @@
+"""Worker: one Gatys iteration in depthstyle.
+
+Arguments: size, threads, masks (no, style, content).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from gatys_problem import CONTENT, PLAN, STYLES, weights
+from side_by_side import resident_peak, serve
+
+from depthstyle import _core
+
+size, threads, masks = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+before = resident_peak()
+arrays = weights()
+
+
+def add_features(graph: _core.Graph, x: _core.Node) -> dict[str, _core.Node]:
+    """Add the network and return its tapped feature maps."""
+    found = {}
+    layers = iter(arrays)
+    for name in PLAN:
+        if name == "pool":
+            x = graph.max_pool(x)
+            continue
+        w, b = next(layers)
+        bias = graph.constant(b.reshape(1, -1, 1, 1))
+        x = graph.activation(graph.conv2d(x, graph.constant(w), bias, pad=1), kind="relu")
+        found[name] = x
+    return found
+
+
+def picture(seed: int) -> np.ndarray:
+    """Return a smooth random picture: noise would make every target alike."""
+    small = np.random.default_rng(seed).random((3, size // 16, size // 16)) * 4 - 2
+    whole = np.kron(small, np.ones((16, 16)))
+    return np.float32(whole[None])
+
+
+def mask(node: _core.Node) -> np.ndarray:
+    """Return a mask of the map's size, from 0.2 at the left to 1 at the right."""
+    height, width = node.shape[2:]
+    return np.float32(np.tile(np.linspace(0.2, 1, width), (height, 1)))[None, None]
+
+
+def targets(seed: int, names: tuple[str, ...], gram: bool) -> list[np.ndarray]:
+    """Return feature maps or Gram matrices of a picture."""
+    graph = _core.Graph()
+    found = add_features(graph, graph.input("image", (1, 3, size, size)))
+    nodes = [
+        graph.gram(found[n], scale=1 / np.prod(found[n].shape[2:])) if gram else found[n]
+        for n in names
+    ]
+    return graph.compile(nodes, threads=threads).run({"image": picture(seed)})
+
+
+(content,) = targets(1, (CONTENT,), gram=False)
+grams = targets(2, STYLES, gram=True)
+graph = _core.Graph()
+image = graph.input("image", (1, 3, size, size))
+found = add_features(graph, image)
+weight = graph.constant(mask(found[CONTENT])) if masks == "content" else None
+total = graph.feature_loss(
+    found[CONTENT], graph.constant(content, kind="map"), weight, scale=1 / content.size
+)
+for name, target in zip(STYLES, grams, strict=True):
+    weight = graph.constant(mask(found[name])) if masks == "style" else None
+    gram = graph.gram(found[name], weight, scale=1 / np.prod(found[name].shape[2:]))
+    total = graph.add(
+        total, graph.feature_loss(gram, graph.constant(target), scale=1 / target.size)
+    )
+(gradient,) = graph.gradient(total, [image])
+plan = graph.compile([total, gradient], threads=threads, check=[total])
+x = picture(3)
+if len(sys.argv) > 4:
+    print(plan.dump(), file=sys.stderr)
+serve(lambda: plan.run({"image": x}), before)
