@@ -116,6 +116,24 @@ bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted)
     return false;
 }
 
+float *ds_array_floats(PyObject *object, const char *what, int64_t length, bool writable)
+{
+    PyArrayObject *array = (PyArrayObject *)object;
+    const int flags = NPY_ARRAY_CARRAY_RO | (writable ? NPY_ARRAY_WRITEABLE : 0);
+    if (!PyArray_Check(object) || PyArray_TYPE(array) != NPY_FLOAT ||
+        !PyArray_CHKFLAGS(array, flags) || PyArray_ISBYTESWAPPED(array)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: must be a%s contiguous float32 array of NumPy, to be used in place", what,
+                     writable ? " writable," : "");
+        return NULL;
+    }
+    if (PyArray_SIZE(array) == length)
+        return PyArray_DATA(array);
+    PyErr_Format(PyExc_ValueError, "%s: has %zd values; give %lld", what,
+                 (Py_ssize_t)PyArray_SIZE(array), (long long)length);
+    return NULL;
+}
+
 PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data)
 {
     npy_intp dims[] = {(npy_intp)shape.n, (npy_intp)shape.c, (npy_intp)shape.h, (npy_intp)shape.w};

@@ -22,6 +22,11 @@ bool ds_array_read(PyObject *object, const char *what, ds_array *array);
 /* False with an exception set where the array's shape is another. */
 bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted);
 
+/* The memory of a contiguous float32 ndarray of `length` values in any shape, to be used where it
+   lies and, with `writable`, changed; the caller holds a reference to `object`. NULL with an
+   exception set. */
+float *ds_array_floats(PyObject *object, const char *what, int64_t length, bool writable);
+
 /* A new planar ndarray (n, c, h, w), and its memory. */
 PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data);
 

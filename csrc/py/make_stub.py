@@ -88,6 +88,15 @@ class Plan:
     def dump(self) -> str: ...
 
 @final
+class LBFGS:
+    def __new__(
+        cls, n: int, history: int = 100, rate: float = 1.0, *, threads: int | None = None
+    ) -> LBFGS: ...
+    def step(
+        self, x: NDArray[np.float32], loss: float, gradient: NDArray[np.float32], /
+    ) -> float: ...
+
+@final
 class Graph:
     def __new__(cls, *, fail_at: int = -1) -> Graph: ...
     @property

@@ -10,7 +10,7 @@
 #include "core/graph.h"
 
 typedef struct ds_module_state {
-    PyTypeObject *graph_type, *node_type, *plan_type;
+    PyTypeObject *graph_type, *node_type, *plan_type, *lbfgs_type;
     PyObject *numerical_error, *backend_unavailable, *busy; /* of depthstyle.errors */
     int threads; /* of plans that ask for no number; 0: all processors */
 } ds_module_state;

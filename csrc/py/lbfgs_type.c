@@ -1,0 +1,152 @@
+#include "py/lbfgs_type.h"
+
+#include "optim/lbfgs.h"
+#include "py/array.h"
+
+#include <math.h>
+#include <unistd.h>
+
+typedef struct ds_py_lbfgs {
+    PyObject_HEAD ds_alloc alloc;
+    ds_pool *pool;
+    ds_host_vectors *vectors;
+    ds_lbfgs *lbfgs;
+    int64_t length;
+    pid_t process; /* where the threads of the pool live */
+    bool running;
+} ds_py_lbfgs;
+
+/* Allocates all that a step needs. False with an exception set. */
+static bool build(ds_py_lbfgs *self, int threads, int64_t history, double rate)
+{
+    ds_status status = ds_status_ok();
+    DS_TRY(ds_pool_create(&self->alloc, threads, &self->pool, &status));
+    DS_TRY(ds_host_vectors_create(&self->alloc, self->pool, self->length, &self->vectors, &status));
+    DS_TRY(ds_lbfgs_create(&self->alloc, ds_host_vectors_table(self->vectors), self->length,
+                           history, rate, &self->lbfgs, &status));
+exit:
+    if (status.code != DS_OK)
+        ds_raise(ds_state((PyObject *)self), NULL, &status);
+    return status.code == DS_OK;
+}
+
+static bool check_arguments(long long length, long long history, PyObject *rate, double value)
+{
+    if (length < 1)
+        PyErr_Format(PyExc_ValueError, "LBFGS: n=%lld must be at least 1", length);
+    else if (history < 1 || history > INT32_MAX)
+        PyErr_Format(PyExc_ValueError, "LBFGS: history=%lld must be from 1 to %d", history,
+                     INT32_MAX);
+    else if (!(value > 0) || !isfinite(value))
+        PyErr_Format(PyExc_ValueError, "LBFGS: rate=%R must be a finite number above 0", rate);
+    else
+        return true;
+    return false;
+}
+
+static PyObject *lbfgs_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *const names[] = {"n", "history", "rate", "threads", NULL};
+    PyObject *rate = NULL, *threads = Py_None;
+    long long length = 0, history = 100;
+    int count = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "L|LO$O:LBFGS", (char **)names, &length,
+                                     &history, &rate, &threads))
+        return NULL;
+    const double value = rate ? PyFloat_AsDouble(rate) : 1;
+    if (PyErr_Occurred() || !check_arguments(length, history, rate, value) ||
+        !ds_read_threads(PyType_GetModuleState(type), threads, &count))
+        return NULL;
+    ds_py_lbfgs *self = (ds_py_lbfgs *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->alloc = ds_alloc_make(-1);
+    self->length = length;
+    self->process = getpid();
+    if (!build(self, count, history, value))
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+/* An optimiser whose threads died in a fork cannot be taken down: its memory stays. */
+static void release(ds_py_lbfgs *self)
+{
+    if (self->process != getpid())
+        return;
+    ds_lbfgs_destroy(&self->lbfgs);
+    ds_host_vectors_destroy(&self->vectors);
+    ds_pool_destroy(&self->pool);
+    ds_warn_leak((PyObject *)self, &self->alloc);
+}
+
+static void lbfgs_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    release((ds_py_lbfgs *)object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* False with an exception set where the optimiser cannot be used now. */
+static bool is_free(ds_py_lbfgs *self)
+{
+    PyObject *busy = ds_state((PyObject *)self)->busy;
+    if (self->process != getpid())
+        PyErr_SetString(busy, "LBFGS: was made in another process, whose threads a fork does not "
+                              "copy; make another in this one");
+    else if (self->running)
+        PyErr_SetString(busy, "LBFGS: a step is under way in another thread; wait for it");
+    else
+        return true;
+    return false;
+}
+
+static PyObject *lbfgs_step(PyObject *object, PyObject *args)
+{
+    ds_py_lbfgs *self = (ds_py_lbfgs *)object;
+    ds_status status = ds_status_ok();
+    PyObject *x_array = NULL, *gradient_array = NULL;
+    double loss = 0;
+    if (!PyArg_ParseTuple(args, "OdO:step", &x_array, &loss, &gradient_array) || !is_free(self))
+        return NULL;
+    float *x = ds_array_floats(x_array, "LBFGS.step: x", self->length, true);
+    const float *gradient =
+        x ? ds_array_floats(gradient_array, "LBFGS.step: gradient", self->length, false) : NULL;
+    if (!gradient)
+        return NULL;
+    self->running = true;
+    Py_BEGIN_ALLOW_THREADS ds_lbfgs_step(self->lbfgs, loss, gradient, x, &status);
+    Py_END_ALLOW_THREADS self->running = false;
+    if (status.code != DS_OK)
+        return ds_raise(ds_state(object), NULL, &status);
+    return PyFloat_FromDouble(ds_lbfgs_slope(self->lbfgs));
+}
+
+PyDoc_STRVAR(
+    step_doc,
+    "step(x, loss, gradient)\n\n"
+    "Moves the float32 array x in place, given loss and gradient there. Returns the slope\n"
+    "of the loss along the step, below zero for a descent; above zero x did not move.\n"
+    "Raises NumericalError, with x as it was, where loss or gradient is not finite.");
+
+static PyMethodDef methods[] = {
+    {"step", lbfgs_step, METH_VARARGS, step_doc},
+    {0},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "LBFGS(n, history=100, rate=1.0, *, threads=None)\n\n"
+                "Limited-memory BFGS without line search, by the rule of torch.optim.LBFGS, on\n"
+                "arrays of n values. Holds 2 history + 2 such arrays."},
+    {Py_tp_new, lbfgs_new},
+    {Py_tp_methods, methods},
+    {Py_tp_dealloc, lbfgs_dealloc},
+    {0},
+};
+
+PyType_Spec ds_lbfgs_spec = {
+    .name = "depthstyle._core.LBFGS",
+    .basicsize = sizeof(ds_py_lbfgs),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};

@@ -1,0 +1,126 @@
+"""L-BFGS: the steps of torch.optim.LBFGS, minima of known functions, threads, bad input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthstyle._core import LBFGS
+from depthstyle.errors import NumericalError
+
+EPSILON = np.finfo(np.float32).eps
+GOLDEN = Path(__file__).parent / "golden" / "lbfgs.npz"
+
+
+@pytest.mark.parametrize("name", ["quadratic", "short_history", "rosenbrock"])
+def test_takes_torchs_steps(name):
+    """Each step starts from torch's position, so that only one step's rounding is compared."""
+    golden = np.load(GOLDEN)
+    positions, losses, gradients, settings = (
+        golden[f"{name}_{key}"] for key in ("x", "loss", "gradient", "settings")
+    )
+    history, rate = int(settings[0]), float(settings[1])
+    lbfgs = LBFGS(positions.shape[1], history, rate)
+    for k in range(len(positions) - 1):
+        x = positions[k].copy()
+        lbfgs.step(x, losses[k], gradients[k])
+        step = np.abs(positions[k + 1] - positions[k]).max()
+        # The sum rounds once; the direction is a chain of up to 2 history sums in float32.
+        allowed = EPSILON * (np.abs(positions[k + 1]).max() + 2 * min(k + 1, history) * step)
+        assert np.abs(x - positions[k + 1]).max() <= allowed, k
+
+
+def quadratic(x):
+    curvature = np.geomspace(1, 30, x.size)
+    return 0.5 * np.sum(curvature * (x - 1) ** 2), curvature * (x - 1)
+
+
+def rosenbrock(x):
+    head, tail = x[:-1], x[1:]
+    gradient = np.zeros_like(x)
+    gradient[1:] += 20 * (tail - head**2)
+    gradient[:-1] += -40 * head * (tail - head**2) - 2 * (1 - head)
+    return np.sum(10 * (tail - head**2) ** 2 + (1 - head) ** 2), gradient
+
+
+@pytest.mark.parametrize(("function", "rate"), [(quadratic, 1.0), (rosenbrock, 0.5)])
+@pytest.mark.parametrize("history", [5, 100])
+def test_finds_the_minimum(function, rate, history):
+    x = np.linspace(-1, 0.5, 12, dtype=np.float32)
+    lbfgs = LBFGS(x.size, history, rate)
+    first = function(x.astype(np.float64))[0]
+    for _ in range(150):
+        loss, gradient = function(x.astype(np.float64))
+        slope = lbfgs.step(x, loss, gradient.astype(np.float32))
+        assert slope <= 0
+    assert function(x.astype(np.float64))[0] < 1e-9 * first
+    np.testing.assert_allclose(x, 1, atol=1e-4)
+
+
+def test_first_step_is_at_most_the_rate():
+    gradient = np.array([3, -1], np.float32)
+    x = np.zeros(2, np.float32)
+    slope = LBFGS(2, rate=0.5).step(x, 1.0, gradient)
+    np.testing.assert_allclose(x, -0.5 * gradient / 4, rtol=2 * EPSILON)
+    assert slope == -10
+
+
+def test_pairs_without_curvature_are_left_out():
+    gradient = np.array([1, 2], np.float32)
+    x = np.zeros(2, np.float32)
+    lbfgs = LBFGS(2)
+    lbfgs.step(x, 1.0, gradient)
+    before = x.copy()
+    lbfgs.step(x, 1.0, gradient)
+    np.testing.assert_array_equal(x, before - gradient)
+
+
+def test_same_bits_for_any_number_of_threads():
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((6, 100_003)).astype(np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        x = np.zeros((1, 1, 1, 100_003), np.float32)
+        lbfgs = LBFGS(x.size, history=3, threads=threads)
+        slopes = [lbfgs.step(x, 1.0, gradient) for gradient in gradients]
+        results.append((x.tobytes(), slopes))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize(("loss", "value"), [(np.nan, 1), (np.inf, 1), (1, np.nan), (1, np.inf)])
+def test_what_is_not_finite_leaves_everything_as_it_was(loss, value):
+    good = np.array([1, 2, 3], np.float32)
+    bad = np.array([1, value, 3], np.float32)
+    x, undisturbed = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    lbfgs, other = LBFGS(3), LBFGS(3)
+    for step in range(3):
+        with pytest.raises(NumericalError, match="not finite"):
+            lbfgs.step(x, loss, bad)
+        lbfgs.step(x, 1.0, good * (3 - step))
+        other.step(undisturbed, 1.0, good * (3 - step))
+        np.testing.assert_array_equal(x, undisturbed)
+
+
+def test_bad_arguments_are_named():
+    for arguments, message in [
+        ({"n": 0}, "n=0"),
+        ({"n": 3, "history": 0}, "history=0"),
+        ({"n": 3, "rate": -1.0}, "rate=-1.0"),
+        ({"n": 3, "rate": float("nan")}, "rate=nan"),
+        ({"n": 3, "threads": 0}, "threads=0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            LBFGS(**arguments)
+    lbfgs, good = LBFGS(3), np.zeros(3, np.float32)
+    frozen = good.copy()
+    frozen.flags.writeable = False
+    for x in (np.zeros(3), [0, 0, 0], frozen, np.zeros(6, np.float32)[::2]):
+        with pytest.raises(ValueError, match=r"x: must be a writable, contiguous float32"):
+            lbfgs.step(x, 1.0, good)
+    with pytest.raises(ValueError, match="gradient: has 4 values; give 3"):
+        lbfgs.step(good, 1.0, np.zeros(4, np.float32))
+
+
+def test_too_much_memory_is_a_memory_error():
+    with pytest.raises(MemoryError):
+        LBFGS(2**60, history=2**30)
