@@ -1,0 +1,267 @@
+"""Settings of the Gatys family by name: one preset per paper, and our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypedDict
+
+from depthstyle.losses import normalisation
+
+Layers = Mapping[str, float] | Sequence[str] | None
+
+
+class Options(TypedDict, total=False):
+    """The settings of a `Preset` as keyword arguments."""
+
+    network: str
+    content_layers: Layers
+    style_layers: Layers
+    normalisation: str
+    balance: bool
+    content_weight: float
+    style_weight: float | Sequence[float]
+    tv_weight: float
+    laplacian_weight: float
+    laplacian_pools: Sequence[int]
+    optimizer: str
+    schedule: Sequence[tuple[int, float]]
+    weight_decay: float
+    iterations: int
+    scales: int
+    init: str
+    pooling: str
+    clamp: bool
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that decides a result besides the pictures.
+
+    Attributes
+    ----------
+    network : str
+        The network whose weights the preset was made for, a name for `networks.build`.
+    content_layers, style_layers : mapping of str to float, sequence of str, or None
+        The layers compared and the weight of each; None takes the network's usual ones.
+    normalisation : {"gatys", "johnson", "sum", "size-invariant"}
+        How sums become losses.
+    balance : bool
+        Divide the loss of each layer by the mean square of its target, so that layers, networks
+        and inputs of any scale count alike.
+    content_weight : float
+        Weight of the content loss.
+    style_weight : float or sequence of float
+        Weight of the style loss, or one for each style.
+    tv_weight, laplacian_weight : float
+        Weights of total variation and of the Laplacian loss; 0 leaves them out.
+    laplacian_pools : sequence of int
+        Pool sizes of the Laplacian loss, one loss for each.
+    optimizer : {"lbfgs", "adam"}
+        L-BFGS with a history of 100, or Adam.
+    schedule : sequence of (int, float)
+        Adam's learning rate from an iteration on, in the network's input range.
+    weight_decay : float
+        Adam's L2 penalty on the picture.
+    iterations : int
+        Iterations at each scale.
+    scales : int
+        How many sizes to go through, each twice the one before; 1 works at full size only.
+    init : {"content", "noise"}
+        What to start from.
+    pooling : {"max", "average"}
+        How the network halves its maps.
+    clamp : bool
+        Keep the picture within [0, 1] after every step of Adam; at the end it always is.
+    """
+
+    network: str = "encoder"
+    content_layers: Layers = None
+    style_layers: Layers = None
+    normalisation: str = "size-invariant"
+    balance: bool = True
+    content_weight: float = 0.1
+    style_weight: float | Sequence[float] = 1.0
+    tv_weight: float = 0.0
+    laplacian_weight: float = 0.0
+    laplacian_pools: Sequence[int] = (4,)
+    optimizer: str = "lbfgs"
+    schedule: Sequence[tuple[int, float]] = ((0, 0.05),)
+    weight_decay: float = 0.0
+    iterations: int = 120
+    scales: int = 2
+    init: str = "content"
+    pooling: str = "max"
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        normalisation(self.normalisation)
+        _check_choice("optimizer", self.optimizer, ("lbfgs", "adam"))
+        _check_choice("init", self.init, ("content", "noise"))
+        _check_choice("pooling", self.pooling, ("max", "average"))
+        for name in ("content_weight", "tv_weight", "laplacian_weight", "weight_decay"):
+            check_number(name, getattr(self, name))
+        for weight in self.style_weights(1):
+            check_number("style_weight", weight)
+        for name in ("content_layers", "style_layers"):
+            for layer, weight in _as_weights(getattr(self, name) or {}).items():
+                check_number(f"{name}[{layer!r}]", weight)
+        check_count("iterations", self.iterations)
+        check_count("scales", self.scales)
+        for pool in self.laplacian_pools:
+            check_count("laplacian_pools", pool)
+        if not self.schedule or self.schedule[0][0] != 0:
+            raise ValueError(f"schedule={self.schedule!r}: must begin with iteration 0")
+        for _, rate in self.schedule:
+            check_number("schedule", rate)
+
+    def with_options(self, options: Mapping[str, Any]) -> Preset:
+        """Return the preset with some settings changed.
+
+        Raises
+        ------
+        ValueError
+            A setting is unknown or its value is out of range.
+        """
+        known = [field.name for field in fields(self)]
+        for name in options:
+            if name not in known:
+                raise ValueError(f"{name}: unknown setting; choose from {', '.join(known)}")
+        return replace(self, **options)
+
+    def layer_weights(
+        self, content: str, style: Sequence[str]
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the layers of content and style with their weights, given the usual layers."""
+        contents = {content: 1.0} if self.content_layers is None else self.content_layers
+        styles = style if self.style_layers is None else self.style_layers
+        return _as_weights(contents), _as_weights(styles)
+
+    def style_weights(self, count: int) -> list[float]:
+        """Return one style weight for each of `count` styles."""
+        weight = self.style_weight
+        if not isinstance(weight, Sequence):
+            return [weight] * count
+        return list(weight)
+
+    def learning_rate(self, iteration: int) -> float:
+        """Return Adam's learning rate at an iteration."""
+        return [rate for start, rate in self.schedule if start <= iteration][-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+def _as_weights(layers: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
+    if isinstance(layers, Mapping):
+        return dict(layers)
+    if isinstance(layers, str):
+        raise ValueError(f"layers={layers!r}: give a list of names, or a mapping to weights")
+    return dict.fromkeys(layers, 1.0)
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose from {', '.join(choices)}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no finite number of at least 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+_SIZE_INVARIANT = Preset()
+
+# Paper 001 builds on a course's notebook, whose losses lack the factors 1/2 and 1/4 of the paper's
+# equations: its weights are doubled (content) and multiplied by four (style) here.
+_PAPER_001 = Preset(
+    normalisation="gatys",
+    balance=False,
+    tv_weight=2e-2,
+    optimizer="adam",
+    schedule=((0, 3.0), (180, 0.1)),
+    iterations=300,
+    scales=1,
+    init="noise",
+)
+
+# Paper 004 prints no weights; these are those of the code that it builds on (content 1, style
+# 1000 / C^2, means of squares) in the paper's normalisation at that code's size of 512 pixels.
+_PAPER_004 = Preset(
+    network="vgg19-caffe",
+    content_layers={"relu4_2": 1.0},
+    style_layers={
+        f"relu{block}_1": 4e3 / channels**2
+        for block, channels in enumerate((64, 128, 256, 512, 512), start=1)
+    },
+    normalisation="gatys",
+    balance=False,
+    content_weight=2 / (512 * 64 * 64),
+    iterations=500,
+    scales=1,
+)
+
+PRESETS = {
+    "size-invariant": _SIZE_INVARIANT,
+    "lapstyle": replace(_SIZE_INVARIANT, laplacian_weight=1.0, laplacian_pools=(4,)),
+    "001-squeezenet": replace(
+        _PAPER_001,
+        network="squeezenet1_1",
+        content_layers={"fire2": 1.0},
+        style_layers={"relu1": 8e5, "fire3": 3.2e3, "fire4": 48.0, "fire5": 4.0},
+        content_weight=6e-2,
+    ),
+    "001-vgg16": replace(
+        _PAPER_001,
+        network="vgg16",
+        content_layers={"relu5_3": 1.0},
+        style_layers={"relu1_2": 8e5, "relu2_2": 3.2e3, "relu3_3": 48.0, "relu4_3": 4.0},
+        content_weight=12e-2,
+    ),
+    "003": Preset(
+        network="vgg19",
+        content_layers={"relu4_1": 1.0},
+        style_layers={
+            "relu1_1": 1e8,
+            "relu2_1": 0.8e7,
+            "relu3_1": 0.5e6,
+            "relu4_1": 0.3e6,
+            "relu5_1": 0.1e6,
+        },
+        normalisation="sum",
+        balance=False,
+        content_weight=1.0,
+        laplacian_weight=1e2,
+        optimizer="adam",
+        schedule=((0, 1.0),),
+        weight_decay=0.1,
+        iterations=200,
+        scales=1,
+    ),
+    "004-gatys": _PAPER_004,
+    "004-lapstyle": replace(_PAPER_004, laplacian_weight=1e2),
+}
+"""Presets by name: ours without and with a Laplacian loss, and those of papers 001, 003, 004."""
+
+
+def preset(name: str) -> Preset:
+    """Return a preset by its name.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset={name!r}: unknown; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]

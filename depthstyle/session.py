@@ -1,0 +1,473 @@
+"""Stylise a picture step by step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from depthstyle import losses, networks
+from depthstyle import weights as weight_files
+from depthstyle.colour import match_colour, match_luminance
+from depthstyle.depth import as_depth
+from depthstyle.errors import ImageError, NumericalError, WeightsError
+from depthstyle.images import as_image, check_size, resize, scaled_size
+from depthstyle.masks import MaskSpec, depth_mask
+from depthstyle.objective import (
+    Engine,
+    Loss,
+    Objective,
+    Perception,
+    StyleTarget,
+    build_objective,
+    style_groups,
+)
+from depthstyle.optimisers import Adam, Lbfgs, Optimiser
+from depthstyle.presets import Options, Preset, check_count, check_number
+from depthstyle.presets import preset as find_preset
+
+Array = NDArray[np.float32]
+WeightsSource = networks.Weights | str | os.PathLike[str]
+
+_MINIMUM_POOLS = 3  # of a Laplacian loss: its kernel is 3 x 3 pools and has no border
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One size of the coarse-to-fine sequence."""
+
+    size: tuple[int, int]
+    content_masks: Mapping[str, Array] | None
+    style_masks: list[Mapping[str, Array] | None]
+
+
+class Session:
+    """Stylise a picture step by step, changing the weights on the way if wanted.
+
+    Parameters
+    ----------
+    content : array (H, W, 3)
+        The photograph, as for `as_image`.
+    styles : array (h, w, 3) or sequence of such arrays
+        One style picture or several, of any sizes.
+    depth : array (H, W), optional
+        Depth of the photograph, 0 nearest to 1 farthest; masks are functions of it.
+    style_masks : mask or sequence of mask, optional
+        Where each style counts: what `depth_mask` accepts, or None for everywhere.
+    content_mask : mask, optional
+        Where the content counts.
+    preset : str, optional
+        A name of `presets.PRESETS`; the settings below change it.
+    weights : mapping of str to array, or path, optional
+        Weights of a network of `networks.names`; by default those of the embedded encoder.
+    size : int, optional
+        Longer side of the result in pixels; by default that of the photograph.
+    style_scale : float, optional
+        Longer side of the style pictures over that of the result: more gives larger strokes.
+    start : array (H, W, 3), optional
+        A picture to start from, in place of the preset's `init`.
+    seed : int, optional
+        Seed of the noise that `init="noise"` starts from.
+    preserve_colour : {"luminance", "covariance"}, optional
+        Keep the photograph's colours: take only the luminance of the result, or give the style
+        the photograph's colour statistics first.
+    extra : mapping of str to callable, optional
+        Losses of your own by name, functions (graph, image node, feature nodes by layer) to a
+        scalar node; their weights are 1 until changed.
+    threads : int, optional
+        Number of threads.
+    backend : {"cpu", "ref"}, optional
+        What computes.
+    **options
+        The settings of `presets.Preset`.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+        The weight of each loss; change the values between steps. A loss whose weight is 0 at the
+        start is left out.
+    losses : dict of str to list of float
+        The weighted value of each loss and their ``"total"``, one entry for each iteration.
+    iteration : int
+        How many iterations are done.
+
+    Raises
+    ------
+    ValueError
+        A parameter, mask or depth map cannot be used.
+    ImageError
+        A picture cannot be used or is too small.
+    WeightsError
+        The weights are missing or do not fit the network.
+    """
+
+    def __init__(
+        self,
+        content: ArrayLike,
+        styles: ArrayLike | Sequence[ArrayLike],
+        *,
+        depth: ArrayLike | None = None,
+        style_masks: MaskSpec | Sequence[MaskSpec | None] | None = None,
+        content_mask: MaskSpec | None = None,
+        preset: str = "size-invariant",
+        weights: WeightsSource | None = None,
+        size: int | None = None,
+        style_scale: float = 1.0,
+        start: ArrayLike | None = None,
+        seed: int = 0,
+        preserve_colour: Literal["luminance", "covariance"] | None = None,
+        extra: Mapping[str, Loss] | None = None,
+        threads: int | None = None,
+        backend: str = "cpu",
+        **options: Unpack[Options],
+    ) -> None:
+        check_count("seed", seed, least=0)
+        if preserve_colour not in (None, "luminance", "covariance"):
+            raise ValueError(
+                f"preserve_colour={preserve_colour!r}: choose 'luminance' or 'covariance'"
+            )
+        check_number("style_scale", style_scale)
+        self.preset: Preset = find_preset(preset).with_options(options)
+        self._preset_name = preset
+        network, arrays = _find_weights(weights, self.preset)
+        self.perception = Perception(network, arrays, self.preset.pooling)
+        self._engine = Engine(backend, threads)
+        self._layers = self.preset.layer_weights(network.content_layer, network.style_layers)
+
+        content = as_image(content, "content")
+        self._content = _fit(content, size)
+        self._styles = _as_styles(styles)
+        if preserve_colour == "covariance":
+            self._styles = [match_colour(style, self._content) for style in self._styles]
+        self._preserve_luminance = preserve_colour == "luminance"
+        self._style_scale, self._seed = style_scale, seed
+        self._extra = dict(extra or {})
+        self._check_sizes()
+        masks = _as_list(style_masks, len(self._styles))
+        self._stages = self._plan_stages(depth, content.shape[:2], content_mask, masks)
+
+        self.weights: dict[str, float] = self._first_weights()
+        self.losses: dict[str, list[float]] = {}
+        self.iteration = 0
+        self._best_total = np.inf
+        self._best_weights: dict[str, float] = {}
+        self._stage = -1
+        self._stage_iteration = 0
+        self._optimiser: Optimiser | None = None
+        self._objective: Objective | None = None
+        first = self._stages[0].size
+        self._image = network.to_input(self._start_picture(start, first))
+        self._best = self._image
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations the preset asks for, all scales together."""
+        return self.preset.iterations * len(self._stages)
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """The present picture, float32 (H, W, 3) in [0, 1]; after a `NumericalError` the last good."""
+        return self._finish(self._image)
+
+    @property
+    def best(self) -> NDArray[np.float32]:
+        """The picture of the lowest loss at the present scale, float32 (H, W, 3) in [0, 1]."""
+        return self._finish(self._best)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What makes the picture, as JSON values: preset, settings, network, seed, iterations."""
+        settings = self.preset.as_dict()
+        contents, styles = self._layers
+        return {
+            "preset": self._preset_name,
+            **settings,
+            "network": self.perception.network.name,
+            "content_layers": contents,
+            "style_layers": styles,
+            "weights": dict(self.weights),
+            "size": list(self._content.shape[:2]),
+            "style_scale": self._style_scale,
+            "seed": self._seed,
+            "iteration": self.iteration,
+        }
+
+    def step(self, count: int = 1) -> NDArray[np.float32]:
+        """Do some iterations; past `iterations` they go on at full size.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many.
+
+        Returns
+        -------
+        float32 (H, W, 3)
+            The picture after them, in [0, 1].
+
+        Raises
+        ------
+        NumericalError
+            A loss became NaN or infinite; it names the iteration and the layer, and `image` is
+            the last good picture.
+        """
+        check_count("count", count)
+        for _ in range(count):
+            self._step_once()
+        return self.image
+
+    def _step_once(self) -> None:
+        last = self._stage == len(self._stages) - 1
+        if self._optimiser is None or (
+            not last and self._stage_iteration == self.preset.iterations
+        ):
+            self._enter_stage(self._stage + 1)
+        assert self._optimiser is not None and self._objective is not None
+        weights = self._checked_weights()
+        evaluation = self._optimiser.step(weights, self._stage_iteration)
+        self._refuse_nonfinite(evaluation.total, evaluation.terms)
+        self._image = evaluation.image
+        if evaluation.total < self._best_total or weights != self._best_weights:
+            self._best, self._best_total = evaluation.image, evaluation.total
+            self._best_weights = weights
+        self._record(weights, evaluation.total, evaluation.terms)
+        if np.isfinite(self._optimiser.image).all():
+            self._image = self._optimiser.image
+        self._stage_iteration += 1
+        self.iteration += 1
+
+    def _record(self, weights: Mapping[str, float], total: float, terms: list[float]) -> None:
+        assert self._objective is not None
+        sums = dict.fromkeys(self._objective.groups, 0.0)
+        for term, value in zip(self._objective.terms, terms, strict=True):
+            sums[term.group] += weights[term.group] * value
+        for name, value in {"total": total, **sums}.items():
+            self.losses.setdefault(name, []).append(value)
+
+    def _refuse_nonfinite(self, total: float, terms: list[float]) -> None:
+        assert self._objective is not None
+        if np.isfinite(total):
+            return
+        for term, value in zip(self._objective.terms, terms, strict=True):
+            if not np.isfinite(value):
+                layer, name = term.layer, f"{term.group} loss at {term.layer} is {value}"
+                break
+        else:
+            layer, name = "total", f"the total loss is {total}"
+        raise NumericalError(
+            f"iteration {self.iteration}: {name}; lower the learning rate or the weights",
+            iteration=self.iteration,
+            layer=layer,
+        )
+
+    def _checked_weights(self) -> dict[str, float]:
+        assert self._objective is not None
+        for name in self.weights:
+            if name not in self._objective.groups:
+                raise ValueError(
+                    f"weights[{name!r}]: no such loss in this session; it has "
+                    f"{', '.join(self._objective.groups)}"
+                )
+            check_number(f"weights[{name!r}]", self.weights[name])
+        return dict(self.weights)
+
+    def _enter_stage(self, index: int) -> None:
+        """Build the plan of a size and start it from the present picture."""
+        stage, network = self._stages[index], self.perception.network
+        start = self._image
+        if start.shape[2:] != stage.size:
+            start = network.to_input(resize(network.from_input(start), stage.size, "bicubic"))
+        longest = max(stage.size)
+        styles = [
+            StyleTarget(self._fit_style(image, longest), masks)
+            for image, masks in zip(self._styles, stage.style_masks, strict=True)
+        ]
+        objective = build_objective(
+            self.perception,
+            self.preset,
+            start,
+            resize(self._content, stage.size),
+            styles,
+            content_masks=stage.content_masks,
+            extra=self._extra,
+            weights=self.weights,
+            engine=self._engine,
+        )
+        if self.preset.optimizer == "adam":
+            low, high = network.input_range()
+            self._optimiser = Adam(objective, start, self.preset, low, high, self._engine)
+        else:
+            self._optimiser = Lbfgs(objective, start, self._engine)
+        self._objective = objective
+        self._image = self._best = start
+        self._best_total = np.inf
+        self._stage, self._stage_iteration = index, 0
+
+    def _finish(self, planes: Array) -> NDArray[np.float32]:
+        image = self.perception.network.from_input(planes)
+        size = self._content.shape[:2]
+        if image.shape[:2] != size:
+            image = resize(image, size, "bicubic")
+        return match_luminance(self._content, image) if self._preserve_luminance else image
+
+    def _start_picture(self, start: ArrayLike | None, size: tuple[int, int]) -> Array:
+        if start is not None:
+            picture = as_image(start, "start")
+            if picture.shape != self._content.shape:
+                raise ImageError(
+                    f"start: {picture.shape[0]}x{picture.shape[1]} pixels, must have the result's "
+                    f"{self._content.shape[0]}x{self._content.shape[1]}; resize it"
+                )
+            return resize(picture, size)
+        if self.preset.init == "noise":
+            noise = np.random.default_rng(self._seed).random((*size, 3), np.float32)
+            return noise
+        return resize(self._content, size)
+
+    def _first_weights(self) -> dict[str, float]:
+        preset, count = self.preset, len(self._styles)
+        style_weights = preset.style_weights(count)
+        if len(style_weights) != count:
+            raise ValueError(
+                f"style_weight={preset.style_weight!r}: {len(style_weights)} weights for {count} "
+                "styles; give one for each"
+            )
+        for name in self._extra:
+            if name in ("content", "tv", "laplacian", "total", *style_groups(count)):
+                raise ValueError(f"extra[{name!r}]: is the name of a built-in loss; rename it")
+        weights = {"content": preset.content_weight}
+        weights.update(zip(style_groups(count), style_weights, strict=True))
+        weights.update(tv=preset.tv_weight, laplacian=preset.laplacian_weight)
+        weights.update(dict.fromkeys(self._extra, 1.0))
+        built = {name: weight for name, weight in weights.items() if weight > 0}
+        if not built:
+            raise ValueError("content_weight, style_weight: all weights are 0; raise one")
+        return built
+
+    def _check_sizes(self) -> None:
+        network = self.perception.network
+        least = network.minimum_size([*self._layers[0], *self._layers[1]])
+        if self.preset.laplacian_weight > 0:
+            least = max(least, _MINIMUM_POOLS * max(self.preset.laplacian_pools))
+        self._least = max(least, 2)
+        check_size(self._content, self._least, "content")
+        for name, style in zip(style_groups(len(self._styles)), self._styles, strict=True):
+            check_size(style, network.minimum_size(self._layers[1]), name)
+
+    def _fit_style(self, style: Array, longest: int) -> Array:
+        """Resize a style picture for a result of some length, but not below the minimum."""
+        wanted = scaled_size(*style.shape[:2], longest=max(1, round(longest * self._style_scale)))
+        least = self.perception.network.minimum_size(self._layers[1])
+        if min(wanted) < least:
+            wanted = scaled_size(*style.shape[:2], shortest=least)
+        return resize(style, wanted)
+
+    def _plan_stages(
+        self,
+        depth: ArrayLike | None,
+        depth_size: tuple[int, int],
+        content_mask: MaskSpec | None,
+        style_masks: Sequence[MaskSpec | None],
+    ) -> list[_Stage]:
+        """Choose the sizes and compute every mask, so that a bad one is found before the work."""
+        distance = None
+        if depth is not None:
+            distance = as_depth(depth)
+            if distance.shape != depth_size:
+                raise ImageError(
+                    f"depth: {distance.shape[0]}x{distance.shape[1]} pixels, must have the "
+                    f"content's {depth_size[0]}x{depth_size[1]}; resize it"
+                )
+        full = self._content.shape[:2]
+        sizes = [full]
+        for halvings in range(1, self.preset.scales):
+            size = scaled_size(*full, longest=max(1, round(max(full) / 2**halvings)))
+            if min(size) >= self._least:
+                sizes.insert(0, size)
+        contents, styles = self._layers
+        stages = []
+        for size in sizes:
+            shapes = self.perception.shapes(size, list({**contents, **styles}))
+
+            def at(
+                mask: MaskSpec | None, name: str, layers: Mapping[str, float], shapes: Any = shapes
+            ) -> Mapping[str, Array] | None:
+                if mask is None:
+                    return None
+                return {
+                    layer: _layer_mask(mask, distance, shapes[layer][2:], name, layer)
+                    for layer in layers
+                }
+
+            names = style_groups(len(self._styles))
+            stages.append(
+                _Stage(
+                    size,
+                    at(content_mask, "content_mask", contents),
+                    [
+                        at(mask, f"mask of {name}", styles)
+                        for mask, name in zip(style_masks, names, strict=True)
+                    ],
+                )
+            )
+        return stages
+
+
+def _layer_mask(
+    mask: MaskSpec, depth: Array | None, size: tuple[int, int], name: str, layer: str
+) -> Array:
+    """Return the mask at the size of a layer: gamma of the resized depth, or a resized array."""
+    if isinstance(mask, str) or callable(mask):
+        if depth is None:
+            raise ValueError(f"{name}={mask!r}: needs a depth map; give depth")
+        gamma = depth_mask(resize(depth, size, "bilinear"), mask, f"{name} at layer {layer}")
+    else:
+        array = np.asarray(mask)
+        whole = depth_mask(np.zeros(array.shape, np.float32), mask, name)
+        gamma = resize(whole, size, "bilinear")
+    losses.check_mask(gamma, name, layer)
+    return gamma
+
+
+def _find_weights(
+    source: WeightsSource | None, preset: Preset
+) -> tuple[networks.Network, networks.Weights]:
+    if source is None:
+        if preset.network != "encoder":
+            raise WeightsError(
+                f"weights: this preset needs those of {preset.network}, which are not part of the "
+                "package; give their file"
+            )
+        return networks.build("encoder"), weight_files.embedded()
+    arrays = source if isinstance(source, Mapping) else weight_files.load(source)
+    return networks.identify(arrays), arrays
+
+
+def _as_styles(styles: ArrayLike | Sequence[ArrayLike]) -> list[Array]:
+    several = isinstance(styles, list | tuple) and np.ndim(styles[0]) >= 2 if styles else False
+    listed = list(styles) if several else [styles]
+    return [as_image(style, name) for style, name in zip(listed, style_groups(len(listed)))]
+
+
+def _as_list(masks: Any, count: int) -> list[Any]:
+    """Return one mask for each style."""
+    several = isinstance(masks, list | tuple)
+    listed = list(masks) if several else [masks] * count
+    if len(listed) != count:
+        raise ValueError(
+            f"style_masks: {len(listed)} masks for {count} styles; give one for each, None for "
+            "everywhere"
+        )
+    return listed
+
+
+def _fit(content: Array, size: int | None) -> Array:
+    if size is None:
+        return content
+    check_count("size", size)
+    return resize(content, scaled_size(*content.shape[:2], longest=size))
+
