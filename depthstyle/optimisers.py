@@ -15,6 +15,8 @@ from depthstyle.presets import Preset
 
 Array = NDArray[np.float32]
 
+_HISTORY = 100
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -119,12 +121,16 @@ class Lbfgs:
         self._plan = engine.compile(
             objective.graph, [objective.total, *(term.node for term in objective.terms), gradient]
         )
-        self._lbfgs: Any = _core.LBFGS(start.size, history=100)
+        self._lbfgs: Any = None
+        self._weights: dict[str, float] = {}
         self.image = start
 
     def step(self, weights: Mapping[str, float], iteration: int) -> Evaluation:
         """Evaluate the picture, then take one step of L-BFGS."""
         before = self.image
+        if weights != self._weights:  # gradients of another function would mislead it
+            self._lbfgs = _core.LBFGS(before.size, history=_HISTORY)
+            self._weights = dict(weights)
         self._plan.set("image", before)
         total, *terms, gradient = self._plan.run(_scalars(weights))
         value = float(total.item())

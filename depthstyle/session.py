@@ -161,7 +161,7 @@ class Session:
         self._objective: Objective | None = None
         first = self._stages[0].size
         self._image = network.to_input(self._start_picture(start, first))
-        self._best = self._image
+        self._best = self._good = self._image
 
     @property
     def iterations(self) -> int:
@@ -170,7 +170,7 @@ class Session:
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """The present picture, float32 (H, W, 3) in [0, 1]; after a `NumericalError` the last good."""
+        """The present picture, or the last good one after an error; float32 (H, W, 3) in [0, 1]."""
         return self._finish(self._image)
 
     @property
@@ -230,13 +230,12 @@ class Session:
         weights = self._checked_weights()
         evaluation = self._optimiser.step(weights, self._stage_iteration)
         self._refuse_nonfinite(evaluation.total, evaluation.terms)
-        self._image = evaluation.image
+        self._good = evaluation.image
         if evaluation.total < self._best_total or weights != self._best_weights:
             self._best, self._best_total = evaluation.image, evaluation.total
             self._best_weights = weights
         self._record(weights, evaluation.total, evaluation.terms)
-        if np.isfinite(self._optimiser.image).all():
-            self._image = self._optimiser.image
+        self._image = self._optimiser.image
         self._stage_iteration += 1
         self.iteration += 1
 
@@ -252,6 +251,7 @@ class Session:
         assert self._objective is not None
         if np.isfinite(total):
             return
+        self._image = self._good
         for term, value in zip(self._objective.terms, terms, strict=True):
             if not np.isfinite(value):
                 layer, name = term.layer, f"{term.group} loss at {term.layer} is {value}"
@@ -303,7 +303,7 @@ class Session:
         else:
             self._optimiser = Lbfgs(objective, start, self._engine)
         self._objective = objective
-        self._image = self._best = start
+        self._image = self._best = self._good = start
         self._best_total = np.inf
         self._stage, self._stage_iteration = index, 0
 
@@ -448,9 +448,10 @@ def _find_weights(
 
 
 def _as_styles(styles: ArrayLike | Sequence[ArrayLike]) -> list[Array]:
-    several = isinstance(styles, list | tuple) and np.ndim(styles[0]) >= 2 if styles else False
-    listed = list(styles) if several else [styles]
-    return [as_image(style, name) for style, name in zip(listed, style_groups(len(listed)))]
+    several = isinstance(styles, list | tuple) and len(styles) > 0 and np.ndim(styles[0]) > 1
+    listed: list[Any] = list(styles) if several else [styles]
+    names = style_groups(len(listed))
+    return [as_image(style, name) for style, name in zip(listed, names, strict=True)]
 
 
 def _as_list(masks: Any, count: int) -> list[Any]:
@@ -470,4 +471,3 @@ def _fit(content: Array, size: int | None) -> Array:
         return content
     check_count("size", size)
     return resize(content, scaled_size(*content.shape[:2], longest=size))
-
