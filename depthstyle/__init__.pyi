@@ -1,4 +1,4 @@
-from . import evaluation, study
+from . import evaluation, networks, study, weights
 from .colour import match_colour, match_luminance
 from .depth import (
     DepthMap,
@@ -18,9 +18,11 @@ from .errors import (
     NumericalError,
     WeightsError,
 )
+from .gatys import stylize
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 from .masks import depth_mask
 from .plots import comparison_grid, contact_sheet, loss_curves
+from .session import Session
 
 __version__: str
 
@@ -33,6 +35,7 @@ __all__ = [
     "ImageError",
     "NumericalError",
     "Picture",
+    "Session",
     "WeightsError",
     "as_depth",
     "as_image",
@@ -44,6 +47,7 @@ __all__ = [
     "loss_curves",
     "match_colour",
     "match_luminance",
+    "networks",
     "read_depth",
     "read_depth_map",
     "read_image",
@@ -52,6 +56,8 @@ __all__ = [
     "resize",
     "strength_map",
     "study",
+    "stylize",
+    "weights",
     "write_depth",
     "write_image",
 ]
