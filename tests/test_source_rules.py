@@ -33,9 +33,15 @@ LAYERS = {
 }
 
 # Tables that CPython's headers want without const.
-PYTHON_TABLES = (
-    "PyMethodDef PyMemberDef PyGetSetDef PyType_Slot PyType_Spec PyModuleDef PyModuleDef_Slot"
-).split()
+PYTHON_TABLES = [
+    "PyMethodDef",
+    "PyMemberDef",
+    "PyGetSetDef",
+    "PyType_Slot",
+    "PyType_Spec",
+    "PyModuleDef",
+    "PyModuleDef_Slot",
+]
 
 QUALIFIERS = ("static", "const", "volatile", "_Thread_local", "struct", "union", "enum")
 
