@@ -191,7 +191,7 @@ def test_killed_server_between_votes(desktop, study):
     """The respondent votes while the server is dead; the vote arrives when it is back."""
     with serving(study.folder) as server:
         desktop.begin(server.links[0])
-        for position in range(1, PAIRS + 1):
+        for position in (1, 2):
             desktop.pair(position)
             server.kill()
             desktop.part("left").click()
@@ -200,10 +200,9 @@ def test_killed_server_between_votes(desktop, study):
             assert len(chosen(study)) == position - 1
             server.start()
             desktop.wait(lambda count=position: len(chosen(study)) == count)
-        desktop.end()
+        desktop.pair(3)
         assert not desktop.part("notice").is_displayed()
-    assert chosen(study) == [(position, "left") for position in range(1, PAIRS + 1)]
-    desktop.errors()
+    assert chosen(study) == [(1, "left"), (2, "left")]
 
 
 def test_the_next_pair_is_loaded_ahead(desktop, study):

@@ -15,6 +15,8 @@ from study_server import serving
 import depthstyle as ds
 from depthstyle import cli
 
+WEB = httpx.Client(timeout=60)
+
 
 def build(folder, respondents, pairs_per_respondent=4):
     folder.mkdir(exist_ok=True)
@@ -43,23 +45,23 @@ def link(server):
 
 
 def vote(link, position, side="left"):
-    return httpx.post(f"{link}/vote", json={"position": position, "side": side})
+    return WEB.post(f"{link}/vote", json={"position": position, "side": side})
 
 
 def test_a_respondent_from_consent_to_the_end(link):
-    state = httpx.get(f"{link}/state").json()
+    state = WEB.get(f"{link}/state").json()
     question = "Which picture do you like more?"
     assert state == {"consented": False, "answered": 0, "total": 4, "question": question}
     assert vote(link, 1).status_code == 409
-    assert httpx.post(f"{link}/consent", json={}).json()["consented"]
+    assert WEB.post(f"{link}/consent", json={}).json()["consented"]
     for position in range(1, 5):
         assert vote(link, position).json()["answered"] == position
-    assert httpx.get(f"{link}/state").json()["answered"] == 4
+    assert WEB.get(f"{link}/state").json()["answered"] == 4
     assert vote(link, 5).status_code == 409
 
 
 def test_double_votes(link):
-    httpx.post(f"{link}/consent", json={})
+    WEB.post(f"{link}/consent", json={})
     assert vote(link, 1, "left").json()["answered"] == 1
     assert vote(link, 1, "left").json()["answered"] == 1
     assert vote(link, 1, "right").status_code == 409
@@ -77,9 +79,9 @@ def test_links_are_private_and_complete(server):
 )
 def test_forged_tokens(server, token):
     for path in ("", "/state", "/picture/1/left"):
-        assert httpx.get(f"{server.url}/s/{token}{path}").status_code == 404
+        assert WEB.get(f"{server.url}/s/{token}{path}").status_code == 404
     for path, body in (("/consent", {}), ("/vote", {"position": 1, "side": "left"})):
-        assert httpx.post(f"{server.url}/s/{token}{path}", json=body).status_code == 404
+        assert WEB.post(f"{server.url}/s/{token}{path}", json=body).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -137,10 +139,10 @@ def test_nothing_else_can_be_reached(server, path):
     ],
 )
 def test_every_body_is_checked(link, body, status):
-    httpx.post(f"{link}/consent", json={})
+    WEB.post(f"{link}/consent", json={})
     headers = {"content-type": "application/json"}
-    assert httpx.post(f"{link}/vote", content=body, headers=headers).status_code == status
-    assert httpx.get(f"{link}/state").json()["answered"] == 0
+    assert WEB.post(f"{link}/vote", content=body, headers=headers).status_code == status
+    assert WEB.get(f"{link}/state").json()["answered"] == 0
 
 
 def test_a_body_without_a_length_is_cut_off(server, link):
@@ -156,30 +158,28 @@ def test_a_body_without_a_length_is_cut_off(server, link):
 
 
 def test_methods_and_types(link):
-    assert httpx.get(f"{link}/vote").status_code == 405
-    assert httpx.post(f"{link}/state", json={}).status_code == 405
-    form = httpx.post(f"{link}/consent", data={"a": "b"})
+    assert WEB.get(f"{link}/vote").status_code == 405
+    assert WEB.post(f"{link}/state", json={}).status_code == 405
+    form = WEB.post(f"{link}/consent", data={"a": "b"})
     assert form.status_code == 415
-    assert not httpx.get(f"{link}/state").json()["consented"]
+    assert not WEB.get(f"{link}/state").json()["consented"]
 
 
 def test_pictures_tell_nothing_about_the_method(link):
-    answers = [httpx.get(f"{link}/picture/1/{side}") for side in ("left", "right")]
+    answers = [WEB.get(f"{link}/picture/1/{side}") for side in ("left", "right")]
     for answer in answers:
         assert answer.headers["content-type"] == "image/jpeg"
         assert not {"last-modified", "etag", "content-disposition"} & set(answer.headers)
     assert answers[0].headers.keys() == answers[1].headers.keys()
     assert answers[0].content != answers[1].content
-    page = httpx.get(link).text + httpx.get(f"{link}/state").text
-    page += "".join(
-        httpx.get(httpx.URL(link).join(path)).text for path in ("/page.js", "/page.css")
-    )
+    page = WEB.get(link).text + WEB.get(f"{link}/state").text
+    page += "".join(WEB.get(httpx.URL(link).join(path)).text for path in ("/page.js", "/page.css"))
     assert not re.search(r"\b(ours|baseline|ink|oil|scene)\b", page)
 
 
 @pytest.mark.parametrize("path", ["", "/state", "/nothing", "/picture/1/left"])
 def test_security_headers(link, path):
-    headers = httpx.get(link + path).headers
+    headers = WEB.get(link + path).headers
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -192,14 +192,11 @@ def test_fifty_respondents_at_once_lose_no_vote(tmp_path):
     sides = ("left", "right", "right", "left")
 
     def respond(link):
-        with httpx.Client(timeout=60) as client:
-            assert client.post(f"{link}/consent", json={}).status_code == 200
-            for position, side in enumerate(sides, start=1):
-                for name in ("content", "left", "right"):
-                    assert client.get(f"{link}/picture/{position}/{name}").status_code == 200
-                body = {"position": position, "side": side}
-                answer = client.post(f"{link}/vote", json=body)
-                assert answer.json()["answered"] == position
+        assert WEB.post(f"{link}/consent", json={}).status_code == 200
+        for position, side in enumerate(sides, start=1):
+            for name in ("content", "left", "right"):
+                assert WEB.get(f"{link}/picture/{position}/{name}").status_code == 200
+            assert vote(link, position, side).json()["answered"] == position
 
     with serving(study.folder) as server, concurrent.futures.ThreadPoolExecutor(50) as pool:
         list(pool.map(respond, server.links))
@@ -215,7 +212,7 @@ def test_kill_between_votes_loses_none(tmp_path):
     study = build(tmp_path, respondents=1)
     with serving(study.folder) as server:
         (link,) = server.links
-        httpx.post(f"{link}/consent", json={})
+        WEB.post(f"{link}/consent", json={})
         for position in range(1, 5):
             assert vote(link, position).json()["answered"] == position
             server.kill()
@@ -227,7 +224,7 @@ def test_kill_between_votes_loses_none(tmp_path):
 def test_ctrl_c_stops_cleanly_and_no_address_was_written(tmp_path):
     study = build(tmp_path, respondents=1)
     with serving(study.folder) as server:
-        httpx.get(server.links[0])
+        WEB.get(server.links[0])
         code, out, error = server.stop()
     assert code == 0
     assert "all votes are saved" in out
@@ -240,7 +237,7 @@ def test_ctrl_c_stops_cleanly_and_no_address_was_written(tmp_path):
 def test_the_report_reads_while_people_vote(tmp_path, capsys):
     study = build(tmp_path, respondents=2)
     with serving(study.folder) as server:
-        httpx.post(f"{server.links[0]}/consent", json={})
+        WEB.post(f"{server.links[0]}/consent", json={})
         vote(server.links[0], 1)
         assert cli.main(["study", "report", str(study.folder)]) == 0
         assert vote(server.links[0], 2).json()["answered"] == 2
@@ -281,10 +278,10 @@ def test_public_address_in_the_links(tmp_path, monkeypatch):
 
 
 def test_votes_csv_is_not_served(server):
-    assert json.loads(httpx.get(f"{server.links[0]}/state").text).keys() == {
+    assert json.loads(WEB.get(f"{server.links[0]}/state").text).keys() == {
         "consented",
         "answered",
         "total",
         "question",
     }
-    assert httpx.get(f"{server.url}/votes.csv").status_code == 404
+    assert WEB.get(f"{server.url}/votes.csv").status_code == 404

@@ -164,7 +164,7 @@ def _measure_all(
     progress: bool,
 ) -> tuple[list[Row], list[Pair], list[Problem]]:
     """Rows, the pairs whose pictures were made and kept, and the rows that failed."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     rows, kept, problems = [], [], []
     store = _Store(Path(out)) if out is not None else None

@@ -145,7 +145,7 @@ def _check(
 
 def _fill(connection: sqlite3.Connection, rows: list[Pair], progress: bool) -> list[str]:
     """Store pictures and pairs; the messages name the rows that could not be used."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     messages = []
     contents: dict[Path, int] = {}

@@ -220,13 +220,17 @@ def power(
     if not 0 <= correlation <= 1:
         raise ValueError(f"correlation={correlation}: must be from 0 to 1")
 
-    respondents = np.arange(1, MAX_RESPONDENTS + 1)
     independent = pairs_per_respondent / (1 + (pairs_per_respondent - 1) * correlation)
-    votes = np.floor(respondents * independent + 1e-9)
-    powers = _exact_power(votes, effect, level, two_sided)
-    failing = np.flatnonzero(powers < wished)
-    index = int(failing[-1]) + 1 if len(failing) else 0
-    if index == len(respondents):
+    # Most studies are small. A range is enough when its second half holds no failure: the teeth
+    # of the power curve get lower and lower.
+    for limit in (1_000, MAX_RESPONDENTS):
+        votes = np.floor(np.arange(1, limit + 1) * independent + 1e-9)
+        powers = _exact_power(votes, effect, level, two_sided)
+        failing = np.flatnonzero(powers < wished)
+        index = int(failing[-1]) + 1 if len(failing) else 0
+        if index <= limit // 2:
+            break
+    if index == MAX_RESPONDENTS:
         raise ValueError(
             f"effect={effect}: more than {MAX_RESPONDENTS:,} respondents would be needed; "
             "ask for a larger effect or more pairs per respondent"
