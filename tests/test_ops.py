@@ -1,11 +1,17 @@
-"""Every op on every backend: values, gradients, and what must be refused. Rows: op_cases.py."""
+"""Every op on every backend: values, gradients, and what must be refused.
+
+Rows: op_cases.py, and method_cases.py for the methods' own kernels.
+"""
 
 import numpy as np
+import op_cases
 import pytest
-from op_cases import CASES, INTEGER_CONVOLUTIONS, WINOGRAD_ERROR, Arrays, Case, conv
+from method_cases import METHODS
+from op_cases import INTEGER_CONVOLUTIONS, WINOGRAD_ERROR, Arrays, Case, Operand, conv
 
 from depthstyle import _core
 
+CASES = [*op_cases.CASES, *METHODS]
 LEVELS = _core.cpu_levels()
 BACKENDS = ["ref", *LEVELS]
 # More threads than rows of work, a number that divides nothing, and the plain case.
@@ -260,6 +266,28 @@ REFUSED = [
     ("instance_norm", [X, ((1, 5, 1, 1), "plain")], {}, "gamma has shape"),
     ("instance_norm_backward", [X, W], {}, "dy has shape"),
     ("batch_norm", [X] + 2 * [((1, 7, 1, 1), "plain")], {}, "mean has shape"),
+    ("gram", [X, ((1, 1, 9, 8), "plain")], {}, r"mask has shape \(1, 1, 9, 8\).*resize it"),
+    ("gram", [X, X], {}, r"mask has shape .*must be \(1 or 1, 1, 8, 9\)"),
+    ("gram_backward", [X, ((1, 1, 6, 5), "plain")], {}, r"dg has shape .* \(1, 1, 6, 6\)"),
+    ("gram_backward", [X, ((1, 1, 6, 6), "map")], {}, "dg is of kind map"),
+    ("feature_loss", [X, ((1, 6, 8, 8), "map")], {}, "target has shape"),
+    ("feature_loss", [X, ((1, 6, 8, 9), "plain")], {}, "target is of kind plain"),
+    ("feature_loss", [X, X, ((2, 1, 8, 9), "plain")], {}, "mask has shape"),
+    ("feature_loss_backward", [X, X, ((1, 2, 1, 1), "plain")], {}, "dl has shape"),
+    ("laplacian", [X], {"pool": 0}, "pool=0"),
+    ("laplacian", [X], {"pool": 3}, "pool=3 leaves less than 3x3 of 8 x 9.*at least 9 pixels"),
+    ("laplacian_backward", [X], {"pool": 2, "h": 10, "w": 10}, "dy has shape"),
+    ("total_variation_backward", [X, X], {}, "dl has shape"),
+    ("moments", [X], {"epsilon": 0.0}, "epsilon=0"),
+    ("moments", [((1, 6, 1, 1), "map")], {}, "unbiased=1 divides by H W - 1.*unbiased=0"),
+    ("moments_backward", [X, X, X], {}, "moments has shape"),
+    ("adain", [X, ((1, 6, 2, 1), "plain")], {}, r"style has shape .* \(1, 6, 1, 2\)"),
+    ("adain", [X, ((1, 6, 1, 2), "plain"), X], {}, "strength has shape"),
+    ("adain_backward", [W, X, ((1, 6, 1, 2), "plain")], {}, "dy has shape"),
+    ("adain_backward_style", [X, X, ((2, 6, 1, 2), "plain")], {}, "style has shape"),
+    ("dot", [X, W], {}, "b has shape"),
+    ("axpy", [X, X, X], {}, "alpha has shape"),
+    ("axpy", [((1, 1, 1, 1), "plain"), X, W], {}, "y has shape"),
 ]
 
 
@@ -276,3 +304,29 @@ def test_statistics_of_batch_norm_have_no_gradient():
     loss = graph.sum_to(graph.batch_norm(x, mean, var))
     with pytest.raises(ValueError, match="mean of batch_norm is a constant"):
         graph.gradient(loss, [mean])
+
+
+@pytest.mark.parametrize("op", ["gram", "feature_loss", "adain"])
+def test_masks_have_no_gradient(op):
+    mask = ((1, 1, 8, 9), "plain")
+    graph, (x, weights) = declare(X, mask)
+    moments = graph.constant(np.ones((1, 6, 1, 2)))
+    given = {"gram": [x, weights], "feature_loss": [x, x, weights], "adain": [x, moments, weights]}
+    loss = graph.sum_to(getattr(graph, op)(*given[op]))
+    with pytest.raises(ValueError, match=f"gradient: {op} gives none to its (mask|strength)"):
+        graph.gradient(loss, [weights])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(1, 3, 7, 5), (2, 20, 19, 23)])
+def test_a_mask_of_ones_changes_no_bit(shape, backend):
+    x = np.random.default_rng(0).standard_normal(shape)
+    ones = np.ones((1, 1, *shape[2:]))
+    dg = np.random.default_rng(1).standard_normal((shape[0], 1, shape[1], shape[1]))
+    for op, inputs in (("gram", [x]), ("gram_backward", [x, dg]), ("feature_loss", [x, 2 * x])):
+        results = []
+        for arrays in (inputs, [*inputs, ones]):
+            operands = [Operand(a.shape, "plain" if a.shape[1] == 1 else "map") for a in arrays]
+            case = Case(op, tuple(operands), {"scale": 0.7})
+            results.append(compile_on(case, arrays, backend)(arrays)[0])
+        np.testing.assert_array_equal(*results)
