@@ -153,11 +153,15 @@ PyDoc_STRVAR(levels_doc, "cpu_levels()\n\nNames of the CPU feature levels that p
 PyDoc_STRVAR(ops_doc, "ops()\n\nThe list of ops: name, fewest and most inputs, meaning, attributes "
                       "with type, default and choices.");
 
+PyDoc_STRVAR(memory_plan_doc, "memory_plan(lives, reuse)\n\nOffsets and total bytes for a list of "
+                              "(first step, last step, bytes); for tests of the planner.");
+
 static PyMethodDef functions[] = {
     {"set_num_threads", set_num_threads, METH_O, set_threads_doc},
     {"get_num_threads", get_num_threads, METH_NOARGS, get_threads_doc},
     {"cpu_levels", cpu_levels, METH_NOARGS, levels_doc},
     {"ops", ops, METH_NOARGS, ops_doc},
+    {"memory_plan", ds_memory_plan, METH_VARARGS, memory_plan_doc},
     {0},
 };
 

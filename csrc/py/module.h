@@ -21,6 +21,9 @@ static inline ds_module_state *ds_state(PyObject *self)
     return PyType_GetModuleState(Py_TYPE(self));
 }
 
+/* memory_plan.c */
+PyObject *ds_memory_plan(PyObject *module, PyObject *args);
+
 /* Raises the exception for a failed status and returns NULL. `graph` names the node; may be NULL.
  */
 PyObject *ds_raise(const ds_module_state *state, const ds_graph *graph, const ds_status *status);
