@@ -122,6 +122,7 @@ def conv(
     kernel: tuple[int, int] = (3, 3),
     fill: str = "normal",
     constant: bool = True,
+    wrt: tuple[int, ...] | None = None,
     **attrs: int | str,
 ) -> list[Case]:
     """Return a convolution and its two backward ops on the same sizes."""
@@ -136,12 +137,13 @@ def conv(
     bias = plain(1, o, 1, 1, fill=fill, constant=constant)
     taps = kh * kw
     return [
-        Case("conv2d", (x, weight, bias), attrs, terms=c // groups * taps + 1),
+        Case("conv2d", (x, weight, bias), attrs, terms=c // groups * taps + 1, wrt=wrt),
         Case(
             "conv2d_backward_input",
             (dy, weight),
             {**attrs, "h": h, "w": w},
             terms=o // groups * taps * folds,
+            wrt=wrt,
         ),
         Case(
             "conv2d_backward_weight",
@@ -166,6 +168,9 @@ CONVOLUTIONS = [
     *conv(1, 32, 32, 10, 9, pad=1, pad_mode="reflect"),
     *conv(1, 16, 16, 4, 4, pad=1, constant=False),
     *conv(1, 16, 16, 1, 1, pad=1),
+    # several blocks of tiles, of input and of output channels
+    *conv(1, 80, 144, 53, 61, pad=1, wrt=()),
+    *conv(1, 512, 80, 9, 14, pad=1, wrt=()),
     # strides, dilation, kernels of other sizes
     *conv(2, 3, 8, 15, 14, stride=2, pad=1),
     *conv(1, 3, 32, 21, 19, kernel=(9, 9), pad=4),

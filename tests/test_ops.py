@@ -195,11 +195,13 @@ def test_border_of_max_pool_never_wins(channels, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels", [1, 16])
 @pytest.mark.parametrize("kind", ["relu", "leaky_relu", "elu", "relu6", "sigmoid", "tanh"])
-def test_activations_of_extreme_values(kind, backend):
+def test_activations_of_extreme_values(kind, channels, backend):
     """No overflow on the way to a finite result, and a NaN stays visible."""
-    x = np.array([-1e30, -100, 0, 100, 1e30, np.nan], np.float32).reshape(1, 1, 1, 6)
-    y = run_one("activation", [x], backend, kind=kind, alpha=0.5).ravel()
+    x = np.array([-1e30, -100, 0, 100, 1e30, np.nan], np.float32)
+    x = np.broadcast_to(x, (1, channels, 1, 6)).copy()
+    y = run_one("activation", [x], backend, kind=kind, alpha=0.5)[0, -1, 0]
     expected = {
         "relu": [0, 0, 0, 100, 1e30],
         "leaky_relu": [-5e29, -50, 0, 100, 1e30],
