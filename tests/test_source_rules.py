@@ -33,15 +33,10 @@ LAYERS = {
 }
 
 # Tables that CPython's headers want without const.
-PYTHON_TABLES = [
-    "PyMethodDef",
-    "PyMemberDef",
-    "PyGetSetDef",
-    "PyType_Slot",
-    "PyType_Spec",
-    "PyModuleDef",
-    "PyModuleDef_Slot",
-]
+PYTHON_TABLES = {
+    *("PyMethodDef", "PyMemberDef", "PyGetSetDef", "PyModuleDef"),
+    *("PyType_Slot", "PyType_Spec", "PyModuleDef_Slot"),
+}
 
 QUALIFIERS = ("static", "const", "volatile", "_Thread_local", "struct", "union", "enum")
 
@@ -59,12 +54,8 @@ def strip(text):
         return '""' if found[0] in "\"'" else "\n" * found.count("\n")
 
     text = re.sub(pattern, blank, text, flags=re.DOTALL)
-    return re.sub(
-        r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*",
-        lambda m: "\n" * m[0].count("\n"),
-        text,
-        flags=re.MULTILINE,
-    )
+    directive = r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*"
+    return re.sub(directive, lambda m: "\n" * m[0].count("\n"), text, flags=re.MULTILINE)
 
 
 def calls(path, names):
@@ -104,7 +95,7 @@ def is_mutable(declaration):
     if "(" in declarator or not words or words[0] in ("typedef", "extern", "_Static_assert"):
         return False
     names = [word for word in words if word not in QUALIFIERS]
-    if len(names) < 2 or set(PYTHON_TABLES) & set(names):
+    if len(names) < 2 or PYTHON_TABLES & set(names):
         return False  # the definition of a type, or a table for Python
     return "const" not in re.split(r"\*", declarator)[-1].split()
 
