@@ -28,6 +28,29 @@ typedef struct ds_finish {
     float high;
 } ds_finish;
 
+/* One kernel position and block of input channels: where its pixels start, and its first row of
+   packed weights. */
+typedef struct ds_tap {
+    int64_t x;
+    int64_t w;
+} ds_tap;
+
+/* A run of output pixels, equally far apart, for up to 64 output channels. */
+typedef struct ds_direct {
+    const ds_tap *tap; /* (taps) */
+    int64_t taps;
+    int64_t channels; /* input channels of one tap, side by side: 16, or 1 of a planar map */
+    int64_t depth;    /* rows of packed weights */
+    const float *x;
+    const float *w; /* (columns / strip, depth, strip) with a narrower last strip */
+    int64_t x_step; /* floats from one pixel to the next */
+    float *y;
+    int64_t y_step;
+    int64_t y_block; /* floats between two blocks (planar: two channels) of y */
+    int64_t pixels;
+    int64_t columns; /* output channels, a multiple of 16; planar: 1 to 4 */
+} ds_direct;
+
 typedef struct ds_slots {
     int64_t strip; /* output channels that lie side by side in packed weights */
 #define SLOT(name, parameters) void(*name) parameters;

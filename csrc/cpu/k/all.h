@@ -1,6 +1,7 @@
 /* All templates, in the instruction set whose words were included before; forgets the words. */
 #include "cpu/k/finish.h"
 
+#include "cpu/k/direct.h"
 #include "cpu/k/winograd.h"
 
 #include "cpu/k/gram.h"
@@ -18,6 +19,7 @@ static const ds_slots DS_SLOT(table) = {
 #undef DS_SLOT
 #undef TARGET
 #undef LANES
+#undef PLANAR_PIXELS
 #undef MICRO_VECTORS
 #undef STRIP
 #undef vec

@@ -6,6 +6,7 @@
 #define LANES 8
 #define MICRO_VECTORS 2 /* of output channels in one register tile */
 #define STRIP 16        /* output channels that lie side by side in packed weights */
+#define PLANAR_PIXELS 4 /* of one register tile into planes */
 #define vec __m256
 
 #define v_load(p) _mm256_loadu_ps(p)

@@ -6,6 +6,7 @@
 #define LANES 16
 #define MICRO_VECTORS 4 /* of output channels in one register tile */
 #define STRIP 64        /* output channels that lie side by side in packed weights */
+#define PLANAR_PIXELS 8 /* of one register tile into planes */
 #define vec __m512
 
 #define v_load(p) _mm512_loadu_ps(p)

@@ -6,6 +6,7 @@
 #define LANES 4
 #define MICRO_VECTORS 4 /* of output channels in one register tile */
 #define STRIP 16        /* output channels that lie side by side in packed weights */
+#define PLANAR_PIXELS 8 /* of one register tile into planes */
 #define vec float32x4_t
 
 #define v_load(p) vld1q_f32(p)

@@ -7,6 +7,7 @@ typedef int ds_portable_mask __attribute__((vector_size(16)));
 #define LANES 4
 #define MICRO_VECTORS 2 /* of output channels in one register tile */
 #define STRIP 16        /* output channels that lie side by side in packed weights */
+#define PLANAR_PIXELS 4 /* of one register tile into planes */
 #define vec ds_portable_vec
 
 static inline vec DS_SLOT(load)(const float *p)
