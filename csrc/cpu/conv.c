@@ -61,7 +61,7 @@ ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
 
 void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks)
 {
-    memset(padded, 0, (size_t)(blocks * DS_LANES) * sizeof(float));
+    memset(padded, 0, (size_t)(blocks * DS_BLOCK) * sizeof(float));
     if (bias)
         memcpy(padded, bias->data, (size_t)bias->shape.c * sizeof(float));
 }

@@ -92,9 +92,9 @@ static void set_sizes(direct *plan, const ds_conv *conv)
     plan->planar = !ds_is_blocked(conv->y);
     plan->pointwise = w.h == 1 && w.w == 1 && conv->stride == 1 && conv->pad == 0 && blocked &&
                       y.h * y.w >= SLACK;
-    plan->lanes = blocked ? DS_LANES : 1;
+    plan->lanes = blocked ? DS_BLOCK : 1;
     plan->in_blocks = blocked ? ds_blocks(x.c) : x.c;
-    plan->out_columns = plan->planar ? y.c : ds_blocks(y.c) * DS_LANES;
+    plan->out_columns = plan->planar ? y.c : ds_blocks(y.c) * DS_BLOCK;
     plan->groups = (plan->out_columns + WINO_GROUP - 1) / WINO_GROUP;
     plan->taps = w.h * w.w;
     plan->depth = plan->in_blocks * plan->taps * plan->lanes;
@@ -105,14 +105,14 @@ static void set_sizes(direct *plan, const ds_conv *conv)
 static int64_t row_floats(const direct *plan, const ds_conv *conv)
 {
     int64_t rows = plan->pointwise ? 0 : conv->w->shape.h;
-    return (rows * plan->in_blocks * plan->length * plan->lanes + DS_LANES - 1) / DS_LANES *
-           DS_LANES;
+    return (rows * plan->in_blocks * plan->length * plan->lanes + DS_BLOCK - 1) / DS_BLOCK *
+           DS_BLOCK;
 }
 
 static int64_t worker_floats(const direct *plan, const ds_conv *conv)
 {
     int64_t taps = plan->in_blocks * plan->taps * (int64_t)(sizeof(ds_tap) / sizeof(float));
-    return row_floats(plan, conv) + (taps + DS_LANES - 1) / DS_LANES * DS_LANES;
+    return row_floats(plan, conv) + (taps + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
 }
 
 /* Where the weight of an output channel and a row of packed weights goes. Planar outputs have
@@ -120,7 +120,7 @@ static int64_t worker_floats(const direct *plan, const ds_conv *conv)
 static int64_t packed_at(const direct *plan, int64_t out, int64_t row)
 {
     if (plan->planar)
-        return (row / DS_LANES * plan->out_columns + out) * DS_LANES + row % DS_LANES;
+        return (row / DS_BLOCK * plan->out_columns + out) * DS_BLOCK + row % DS_BLOCK;
     int64_t strip = plan->slots->strip, begin = out - out % strip;
     return begin * plan->depth + row * minimum(strip, plan->out_columns - begin) + out % strip;
 }
@@ -223,10 +223,10 @@ static void run_pixels(const work *w, ds_direct *d, int64_t n, int64_t pixel)
     for (int64_t group = 0; group < plan->groups; group++) {
         int64_t channel = group * WINO_GROUP;
         int64_t at =
-            (n * plan->out_columns + channel) * s.h * s.w + pixel * (plan->planar ? 1 : DS_LANES);
+            (n * plan->out_columns + channel) * s.h * s.w + pixel * (plan->planar ? 1 : DS_BLOCK);
         ds_finish finish = ds_finish_at(&w->finish, at, channel);
         d->y = (float *)w->conv.y->data + at;
-        d->y_block = s.h * s.w * (plan->planar ? 1 : DS_LANES);
+        d->y_block = s.h * s.w * (plan->planar ? 1 : DS_BLOCK);
         d->w = w->weights + channel * plan->depth;
         d->columns = minimum(WINO_GROUP, plan->out_columns - channel);
         if (plan->planar)
@@ -242,7 +242,7 @@ static void row_item(void *context, int64_t item, int worker)
     const direct *plan = w->plan;
     const ds_conv *conv = &w->conv;
     ds_shape s = conv->y->shape;
-    int64_t n = item / s.h, y = item % s.h, lanes = plan->planar ? 1 : DS_LANES;
+    int64_t n = item / s.h, y = item % s.h, lanes = plan->planar ? 1 : DS_BLOCK;
     int64_t phases = conv->backward ? minimum(conv->stride, s.w) : 1;
     float *rows = w->scratch + worker * worker_floats(plan, conv);
     ds_tap *tap = (ds_tap *)(void *)(rows + row_floats(plan, conv));
@@ -267,13 +267,13 @@ static void pointwise_item(void *context, int64_t item, int worker)
     int64_t n = item / runs, run = item % runs, pixel = run * RUN_PIXELS;
     ds_tap *tap = (ds_tap *)(void *)(w->scratch + worker * worker_floats(plan, &w->conv));
     for (int64_t block = 0; block < plan->in_blocks; block++)
-        tap[block] = (ds_tap){.x = block * size * DS_LANES, .w = block * DS_LANES};
+        tap[block] = (ds_tap){.x = block * size * DS_BLOCK, .w = block * DS_BLOCK};
     ds_direct d = {.tap = tap,
                    .taps = plan->in_blocks,
                    .x = (const float *)w->conv.x->data +
-                        (n * plan->in_blocks * size + pixel) * DS_LANES,
-                   .x_step = DS_LANES,
-                   .y_step = plan->planar ? 1 : DS_LANES,
+                        (n * plan->in_blocks * size + pixel) * DS_BLOCK,
+                   .x_step = DS_BLOCK,
+                   .y_step = plan->planar ? 1 : DS_BLOCK,
                    .pixels = run + 1 < runs ? RUN_PIXELS : size - pixel};
     run_pixels(w, &d, n, pixel);
 }
@@ -295,14 +295,14 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
     int64_t weights = plan->depth * plan->out_columns;
-    int64_t shared = ds_blocks(plan->out_columns) * DS_LANES;
+    int64_t shared = ds_blocks(plan->out_columns) * DS_BLOCK;
     if (step->constant[1]) {
         size_t bytes = (size_t)weights * sizeof(float);
         DS_TRY(ds_alloc_raw(backend->alloc, bytes, &plan->kept, status));
         pack_weights(plan, &conv, plan->kept);
         step->prepared_bytes = bytes;
     } else {
-        shared += (weights + DS_LANES - 1) / DS_LANES * DS_LANES;
+        shared += (weights + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
     }
     step->workspace_bytes =
         (size_t)(shared + ds_pool_threads(backend->pool) * worker_floats(plan, &conv)) *
@@ -316,12 +316,12 @@ static void run(ds_backend *backend, const ds_step *step)
 {
     const direct *plan = step->prepared;
     int64_t blocks = ds_blocks(plan->out_columns);
-    float *bias = step->workspace, *after = bias + blocks * DS_LANES;
+    float *bias = step->workspace, *after = bias + blocks * DS_BLOCK;
     work w = {.plan = plan, .conv = ds_conv_of(step), .weights = plan->kept, .scratch = after};
     if (!plan->kept) {
         int64_t weights = plan->depth * plan->out_columns;
         w.weights = after;
-        w.scratch = after + (weights + DS_LANES - 1) / DS_LANES * DS_LANES;
+        w.scratch = after + (weights + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
         pack_weights(plan, &w.conv, w.weights);
     }
     ds_pad_bias(w.conv.bias, bias, blocks);

@@ -3,13 +3,15 @@
 #define DS_CPU_SLOTS_H
 
 #include "base/cpu.h"
-#include "cpu/cpu.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WINO_GROUP = 64 }; /* output channels that are computed together */
+enum {
+    DS_BLOCK = 16,   /* channels side by side in a feature map */
+    WINO_GROUP = 64, /* output channels that are computed together */
+};
 
 /* Interpolation points of winograd.c: 0, A, -A, B, -B and infinity. */
 #define WINO_A 0.625f

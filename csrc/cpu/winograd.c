@@ -65,7 +65,7 @@ static int64_t minimum(int64_t a, int64_t b)
    set. */
 static int64_t odd_lines(int64_t floats)
 {
-    return (floats / DS_LANES | 1) * DS_LANES;
+    return (floats / DS_BLOCK | 1) * DS_BLOCK;
 }
 
 static bool accepts(const ds_backend *backend, const ds_step *step)
@@ -87,22 +87,22 @@ static void set_sizes(winograd *plan, const ds_conv *conv)
     plan->tiles = x.n * plan->tiles_y * plan->tiles_x;
     plan->in_blocks = ds_blocks(x.c);
     plan->out_blocks = ds_blocks(y.c);
-    plan->groups = (plan->out_blocks * DS_LANES + WINO_GROUP - 1) / WINO_GROUP;
-    int64_t columns = minimum(plan->out_blocks * DS_LANES, WINO_GROUP);
-    plan->u_stride = odd_lines(plan->in_blocks * DS_LANES * columns);
+    plan->groups = (plan->out_blocks * DS_BLOCK + WINO_GROUP - 1) / WINO_GROUP;
+    int64_t columns = minimum(plan->out_blocks * DS_BLOCK, WINO_GROUP);
+    plan->u_stride = odd_lines(plan->in_blocks * DS_BLOCK * columns);
     plan->u_group = XI * plan->u_stride;
 }
 
 static void set_order(winograd *plan)
 {
     int64_t weights = plan->groups * plan->u_group * (int64_t)sizeof(float);
-    int64_t tile = XI * (int64_t)sizeof(float) * plan->in_blocks * DS_LANES;
+    int64_t tile = XI * (int64_t)sizeof(float) * plan->in_blocks * DS_BLOCK;
     int64_t product = XI * (int64_t)sizeof(float) * WINO_GROUP;
     plan->by_group = weights > STREAM_BYTES;
     plan->step = plan->by_group ? BAND_BYTES / tile : SCRATCH_BYTES / (tile + product);
     plan->step = minimum(plan->step, plan->tiles) + SIX - 1;
     plan->step -= plan->step % SIX;
-    plan->v_stride = odd_lines(plan->step * plan->in_blocks * DS_LANES);
+    plan->v_stride = odd_lines(plan->step * plan->in_blocks * DS_BLOCK);
     plan->m_stride = odd_lines(plan->step * WINO_GROUP);
 }
 
@@ -125,34 +125,34 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     ds_shape w = conv->w->shape;
     const float *weights = conv->w->data;
     int64_t row = conv->backward ? in : out, column = conv->backward ? out : in;
-    int64_t rows = minimum(DS_LANES, w.n - row), columns = minimum(DS_LANES, w.c - column);
-    if (rows < DS_LANES || columns < DS_LANES)
-        memset(taps, 0, DS_LANES * 9 * DS_LANES * sizeof(float));
+    int64_t rows = minimum(DS_BLOCK, w.n - row), columns = minimum(DS_BLOCK, w.c - column);
+    if (rows < DS_BLOCK || columns < DS_BLOCK)
+        memset(taps, 0, DS_BLOCK * 9 * DS_BLOCK * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         const float *from = weights + ((row + i) * w.c + column) * 9;
         if (conv->backward)
             for (int64_t j = 0; j < columns; j++)
                 for (int64_t k = 0; k < 9; k++)
-                    taps[(i * 9 + 8 - k) * DS_LANES + j] = from[j * 9 + k];
+                    taps[(i * 9 + 8 - k) * DS_BLOCK + j] = from[j * 9 + k];
         else
             for (int64_t j = 0; j < columns * 9; j++)
-                taps[j * DS_LANES + i] = from[j];
+                taps[j * DS_BLOCK + i] = from[j];
     }
 }
 
 /* The weights of a group as u (36, columns / strip, input channels, strip). */
 static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t group, float *u)
 {
-    float taps[DS_LANES * 9 * DS_LANES];
-    int64_t channels = plan->in_blocks * DS_LANES;
-    int64_t columns = minimum(plan->out_blocks * DS_LANES - group * WINO_GROUP, WINO_GROUP);
-    for (int64_t j = 0; j < columns; j += DS_LANES) {
+    float taps[DS_BLOCK * 9 * DS_BLOCK];
+    int64_t channels = plan->in_blocks * DS_BLOCK;
+    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
+    for (int64_t j = 0; j < columns; j += DS_BLOCK) {
         int64_t strip = j - j % plan->slots->strip;
         int64_t width = minimum(columns - strip, plan->slots->strip);
-        for (int64_t in = 0; in < channels; in += DS_LANES) {
+        for (int64_t in = 0; in < channels; in += DS_BLOCK) {
             gather_taps(conv, group * WINO_GROUP + j, in, taps);
-            for (int64_t i = 0; i < DS_LANES; i++)
-                plan->slots->winograd_weights(taps + i * 9 * DS_LANES,
+            for (int64_t i = 0; i < DS_BLOCK; i++)
+                plan->slots->winograd_weights(taps + i * 9 * DS_BLOCK,
                                               u + strip * channels + (in + i) * width + j - strip,
                                               plan->u_stride);
         }
@@ -184,12 +184,12 @@ static void gather_tile(const work *w, const float *map, int64_t y, int64_t x, f
     ds_shape s = w->conv.x->shape;
     for (int64_t i = 0; i < 6; i++) {
         int64_t row = ds_border(y + i, s.h, w->conv.reflect);
-        for (int64_t j = 0; j < 6; j++, tile += DS_LANES) {
+        for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK) {
             int64_t column = ds_border(x + j, s.w, w->conv.reflect);
             if (row < 0 || column < 0)
-                memset(tile, 0, DS_LANES * sizeof(float));
+                memset(tile, 0, DS_BLOCK * sizeof(float));
             else
-                memcpy(tile, map + (row * s.w + column) * DS_LANES, DS_LANES * sizeof(float));
+                memcpy(tile, map + (row * s.w + column) * DS_BLOCK, DS_BLOCK * sizeof(float));
         }
     }
 }
@@ -200,19 +200,19 @@ static void transform_input(const work *w, int64_t first, int64_t count, int64_t
 {
     const winograd *plan = w->plan;
     ds_shape s = w->conv.x->shape;
-    float border[XI * DS_LANES];
+    float border[XI * DS_BLOCK];
     for (int64_t block = 0; block < plan->in_blocks; block++)
         for (int64_t i = 0; i < count; i++) {
             place p = place_of(plan, minimum(first + i, plan->tiles - 1));
             int64_t y = p.y - plan->pad, x = p.x - plan->pad, slot = at + i;
             const float *map = (const float *)w->conv.x->data +
-                               (p.n * plan->in_blocks + block) * s.h * s.w * DS_LANES;
-            float *to = v + ((slot / SIX * plan->in_blocks + block) * SIX + slot % SIX) * DS_LANES;
+                               (p.n * plan->in_blocks + block) * s.h * s.w * DS_BLOCK;
+            float *to = v + ((slot / SIX * plan->in_blocks + block) * SIX + slot % SIX) * DS_BLOCK;
             bool inside = y >= 0 && x >= 0 && y + 6 <= s.h && x + 6 <= s.w;
             if (!inside)
                 gather_tile(w, map, y, x, border);
-            plan->slots->winograd_input(inside ? map + (y * s.w + x) * DS_LANES : border,
-                                        inside ? s.w * DS_LANES : 6 * DS_LANES, to, plan->v_stride);
+            plan->slots->winograd_input(inside ? map + (y * s.w + x) * DS_BLOCK : border,
+                                        inside ? s.w * DS_BLOCK : 6 * DS_BLOCK, to, plan->v_stride);
         }
 }
 
@@ -222,16 +222,16 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
 {
     const winograd *plan = w->plan;
     ds_shape s = w->conv.y->shape;
-    int64_t begin = group * (WINO_GROUP / DS_LANES);
-    int64_t end = minimum(begin + WINO_GROUP / DS_LANES, plan->out_blocks);
+    int64_t begin = group * (WINO_GROUP / DS_BLOCK);
+    int64_t end = minimum(begin + WINO_GROUP / DS_BLOCK, plan->out_blocks);
     for (int64_t block = begin; block < end; block++)
         for (int64_t i = 0; i < count; i++) {
             place p = place_of(plan, first + i);
-            int64_t at = (((p.n * plan->out_blocks + block) * s.h + p.y) * s.w + p.x) * DS_LANES;
-            ds_finish finish = ds_finish_at(&w->finish, at, block * DS_LANES);
-            plan->slots->winograd_output(m + i * WINO_GROUP + (block - begin) * DS_LANES,
+            int64_t at = (((p.n * plan->out_blocks + block) * s.h + p.y) * s.w + p.x) * DS_BLOCK;
+            ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
+            plan->slots->winograd_output(m + i * WINO_GROUP + (block - begin) * DS_BLOCK,
                                          plan->m_stride, (float *)w->conv.y->data + at,
-                                         s.w * DS_LANES, (int)minimum(4, s.h - p.y),
+                                         s.w * DS_BLOCK, (int)minimum(4, s.h - p.y),
                                          (int)minimum(4, s.w - p.x), &finish);
         }
 }
@@ -239,11 +239,11 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
 static void multiply(const winograd *plan, const float *v, const float *u, float *m, int64_t tiles,
                      int64_t group)
 {
-    int64_t columns = minimum(plan->out_blocks * DS_LANES - group * WINO_GROUP, WINO_GROUP);
+    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
     for (int64_t xi = 0; xi < XI; xi++)
         plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
                                        m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
-                                       plan->in_blocks * DS_LANES, columns);
+                                       plan->in_blocks * DS_BLOCK, columns);
 }
 
 static void block_item(void *context, int64_t item, int worker)
@@ -311,7 +311,7 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
         DS_TRY(keep_weights(backend, plan, &conv, status));
         step->prepared_bytes = weights;
     }
-    step->workspace_bytes = (size_t)(plan->out_blocks * DS_LANES + shared_floats(plan) +
+    step->workspace_bytes = (size_t)(plan->out_blocks * DS_BLOCK + shared_floats(plan) +
                                      ds_pool_threads(backend->pool) * worker_floats(plan)) *
                             sizeof(float);
     step->variant = plan->by_group ? "winograd4 by group" : "winograd4 by tile";
@@ -322,7 +322,7 @@ exit:
 static void run(ds_backend *backend, const ds_step *step)
 {
     const winograd *plan = step->prepared;
-    float *bias = step->workspace, *shared = bias + plan->out_blocks * DS_LANES;
+    float *bias = step->workspace, *shared = bias + plan->out_blocks * DS_BLOCK;
     work w = {.plan = plan, .conv = ds_conv_of(step), .scratch = shared + shared_floats(plan)};
     ds_pad_bias(w.conv.bias, bias, plan->out_blocks);
     w.finish = ds_finish_of(step, bias);

@@ -78,7 +78,7 @@ static TARGET void DS_SLOT(direct_row)(const ds_direct *d, const ds_finish *fini
         for (int64_t column = 0; column < d->columns; column += LANES)
             for (int64_t i = 0; i < count; i++) {
                 int64_t at =
-                    column / DS_LANES * d->y_block + (first + i) * d->y_step + column % DS_LANES;
+                    column / DS_BLOCK * d->y_block + (first + i) * d->y_step + column % DS_BLOCK;
                 vec r = v_load(total + i * WINO_GROUP + column);
                 v_store(d->y + at, DS_SLOT(finish)(r, finish, at, column));
             }
@@ -98,12 +98,12 @@ DS_SLOT(planar_micro)(const ds_direct *d, int64_t first, const float *bias, cons
         for (int c = 0; c < columns; c++)
             sum[i][c] = v_splat(0.0f);
     for (const ds_tap *tap = d->tap; tap < d->tap + d->taps; tap++)
-        for (int64_t lane = 0; lane < DS_LANES; lane += LANES) {
+        for (int64_t lane = 0; lane < DS_BLOCK; lane += LANES) {
             const float *value = x + tap->x + lane, *weight = d->w + tap->w * columns + lane;
             vec w[4];
 #pragma GCC unroll 4
             for (int c = 0; c < columns; c++)
-                w[c] = v_load(weight + c * DS_LANES);
+                w[c] = v_load(weight + c * DS_BLOCK);
 #pragma GCC unroll 8
             for (int i = 0; i < pixels; i++) {
                 vec pixel = v_load(value + i * d->x_step);

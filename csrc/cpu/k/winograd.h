@@ -20,12 +20,12 @@ static inline TARGET void DS_SLOT(winograd_in)(const vec d[6], float *out, int64
 /* V = B' d B of one tile: x (6, row, 16 per pixel) -> v (36, stride). */
 static TARGET void DS_SLOT(winograd_input)(const float *x, int64_t row, float *v, int64_t stride)
 {
-    for (int64_t lane = 0; lane < DS_LANES; lane += LANES) {
+    for (int64_t lane = 0; lane < DS_BLOCK; lane += LANES) {
         float half[6 * 6 * LANES]; /* (row of V, column of d, lane) */
         for (int i = 0; i < 6; i++) {
             vec d[6];
             for (int j = 0; j < 6; j++)
-                d[j] = v_load(x + j * row + i * DS_LANES + lane);
+                d[j] = v_load(x + j * row + i * DS_BLOCK + lane);
             DS_SLOT(winograd_in)(d, half + i * LANES, 6 * LANES);
         }
         for (int i = 0; i < 6; i++) {
@@ -56,12 +56,12 @@ static inline TARGET void DS_SLOT(winograd_tap)(const vec g[3], float *out, int6
 /* U = G g G' for 16 output channels of one input channel: taps (9, 16) -> u (36, stride). */
 static TARGET void DS_SLOT(winograd_weights)(const float *taps, float *u, int64_t stride)
 {
-    for (int64_t lane = 0; lane < DS_LANES; lane += LANES) {
+    for (int64_t lane = 0; lane < DS_BLOCK; lane += LANES) {
         float half[6 * 3 * LANES]; /* (row of U, column of g, lane) */
         for (int i = 0; i < 3; i++) {
             vec g[3];
             for (int j = 0; j < 3; j++)
-                g[j] = v_load(taps + (j * 3 + i) * DS_LANES + lane);
+                g[j] = v_load(taps + (j * 3 + i) * DS_BLOCK + lane);
             DS_SLOT(winograd_tap)(g, half + i * LANES, 3 * LANES);
         }
         for (int i = 0; i < 6; i++) {
@@ -87,18 +87,18 @@ DS_SLOT(winograd_micro)(const float *v, const float *u, int64_t width, float *m,
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++)
                 sum[i][j] = v_splat(0.0f);
-        for (int64_t block = begin; block < end; block += DS_LANES) {
+        for (int64_t block = begin; block < end; block += DS_BLOCK) {
             const float *value = v + block * 6;
             const float *weight = u + block * width;
 #pragma GCC unroll 2
-            for (int k = 0; k < DS_LANES; k++, weight += width) {
+            for (int k = 0; k < DS_BLOCK; k++, weight += width) {
                 vec w[MICRO_VECTORS];
 #pragma GCC unroll 4
                 for (int j = 0; j < vectors; j++)
                     w[j] = v_load(weight + j * LANES);
 #pragma GCC unroll 6
                 for (int i = 0; i < 6; i++) {
-                    vec x = v_splat(value[i * DS_LANES + k]);
+                    vec x = v_splat(value[i * DS_BLOCK + k]);
 #pragma GCC unroll 4
                     for (int j = 0; j < vectors; j++)
                         sum[i][j] = v_fma(x, w[j], sum[i][j]);
@@ -160,7 +160,7 @@ static inline TARGET void DS_SLOT(winograd_out)(const vec m[6], vec y[4])
 static TARGET void DS_SLOT(winograd_output)(const float *m, int64_t stride, float *y, int64_t row,
                                             int rows, int columns, const ds_finish *finish)
 {
-    for (int64_t lane = 0; lane < DS_LANES; lane += LANES) {
+    for (int64_t lane = 0; lane < DS_BLOCK; lane += LANES) {
         vec half[4][6]; /* (row of Y, column of M) */
         for (int i = 0; i < 6; i++) {
             vec d[6], e[4];
@@ -175,7 +175,7 @@ static TARGET void DS_SLOT(winograd_output)(const float *m, int64_t stride, floa
             DS_SLOT(winograd_out)(half[i], e);
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
-                int64_t at = i * row + j * DS_LANES + lane;
+                int64_t at = i * row + j * DS_BLOCK + lane;
                 if (j < columns)
                     v_store(y + at, DS_SLOT(finish)(e[j], finish, at, lane));
             }
