@@ -1,0 +1,58 @@
+"""The engine as plain C, on this processor and, in an emulator, on a 64-bit Arm."""
+
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("base", "core", "ops", "ref", "cpu")
+FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
+
+# Relative L2 distance to float64: loss, gradient, Gram matrix, last map. Sums of up to 400 terms of
+# random sign are off by some 20 eps = 1.2e-6; Winograd's share is 3e-6 at most (op_cases.py), and
+# the gradient passes two such convolutions each way.
+BOUNDS = (3e-6, 6e-6, 3e-6, 6e-6)
+
+
+def build(compiler, folder, link=()):
+    """Compile the engine without Python and the comparing program; return its path."""
+    sources = [p for name in FOLDERS for p in sorted((ROOT / "csrc" / name).glob("*.c"))]
+    jobs = [(source, False) for source in [*sources, ROOT / "tests/native/compare_backends.c"]]
+    jobs += [(source, True) for source in sources if source.parent.name == "ref"]
+
+    def compile_one(job):
+        source, double = job
+        target = folder / f"{source.parent.name}_{source.stem}_{double}.o"
+        macros = ["-DDS_REAL_IS_DOUBLE=1"] if double else []
+        include = ["-I", ROOT / "csrc"]
+        command = [compiler, *FLAGS, *macros, *include, "-c", source, "-o", target]
+        subprocess.run(command, check=True)
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, jobs))
+    program = folder / "compare_backends"
+    subprocess.run([compiler, *link, *objects, "-o", program, "-lm", "-pthread"], check=True)
+    return program
+
+
+def check(output, level):
+    """Hold the printed distances to their bounds."""
+    name, *distances = output.split()
+    assert name == level
+    for distance, bound in zip(map(float, distances), BOUNDS, strict=True):
+        assert 0 < distance < bound, output
+
+
+@pytest.mark.skipif(platform.machine() == "aarch64", reason="this processor is an Arm itself")
+def test_neon_agrees_with_float64_in_an_emulator(tmp_path):
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
+    if not compiler or not emulator:
+        pytest.skip("needs Debian's gcc-aarch64-linux-gnu and qemu-user")
+    program = build(compiler, tmp_path, ["-static"])
+    run = subprocess.run([emulator, program], check=True, capture_output=True, text=True)
+    check(run.stdout, "neon")
