@@ -256,4 +256,5 @@ METHODS = [
     *adains((3, 17, 3, 2), styles=1, unbiased=True, own=True),
     *vectors((2, 20, 5, 7)),
     *vectors((1, 3, 64, 65)),
+    *vectors((1, 1, 1, 1)),
 ]

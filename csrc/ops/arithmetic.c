@@ -27,7 +27,8 @@ static ds_code infer_pair(const char *op, const ds_tensor *const in[], ds_tensor
                        "%s: b has shape " DS_SHAPE
                        "; each dimension must be 1 or that of a, " DS_SHAPE,
                        op, DS_DIMS(b), DS_DIMS(a));
-    if (ds_same_shape(a, b))
+    /* One number lies the same in either kind. */
+    if (ds_same_shape(a, b) && !ds_is_scalar(a))
         DS_TRY(ds_check_same(op, "b", in[1], "a", in[0], status));
     else if (!one_per_plane && b.c != 1)
         DS_TRY(ds_check_kind(op, "b (broadcast over pixels)", in[1], DS_PLAIN, status));
