@@ -1,4 +1,4 @@
-from . import evaluation, networks, study, weights
+from . import evaluation, kernels, networks, study, weights
 from .colour import match_colour, match_luminance
 from .depth import (
     DepthMap,
@@ -44,6 +44,7 @@ __all__ = [
     "depth_mask",
     "depth_picture",
     "evaluation",
+    "kernels",
     "loss_curves",
     "match_colour",
     "match_luminance",
