@@ -304,6 +304,14 @@ def test_plot_has_a_pair_of_bars_for_each_row(tmp_path):
     assert sorted(heights) == pytest.approx(sorted(expected))
 
 
+def test_a_style_with_many_images_goes_over_several_panels(tmp_path):
+    picture = scene(0, 12, 12)
+    pairs = [Pair(f"image {i}", "ink", picture, picture, picture, i) for i in range(30)]
+    panels = ssim_table(pairs).plot().axes
+    assert [len(panel.patches) for panel in panels] == [48, 12]
+    assert [panel.get_title() for panel in panels] == ["ink", "ink"]
+
+
 def test_html_view_is_escaped():
     pair = Pair("<b>", "a|b", scene(1), noisy(scene(1), 9, 1), noisy(scene(1), 30, 1), 1)
     table = ssim_table([pair])
@@ -518,6 +526,7 @@ def test_names_of_kept_pictures_stay_in_the_folder(tmp_path):
     ("arguments", "message"),
     [
         ({"ours": soft, "baseline": coarse}, "out"),
+        ({"ours": soft, "baseline": coarse, "out": __file__}, "is a file"),
         ({"ours": soft, "out": "out"}, "baseline"),
         ({"ours": "net.pth", "baseline": coarse, "out": "out"}, "ours"),
         ({"ours": {}, "baseline": coarse, "out": "out"}, "ours"),

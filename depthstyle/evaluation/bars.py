@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from .table import Row, SSIMTable
 
 OURS, BASELINE = "#0b6e99", "#e0a458"
+MAX_HEIGHT = 400.0
+"""Inches; at 150 dpi this stays below the 65,536 pixels that matplotlib can draw."""
+
 LINE_IMAGES = 24
-"""Content images that fit on a line of panels before a new line starts."""
+"""Content images that fit on a line of panels; a style with more goes over several lines."""
 
 
 def paired_bars(table: SSIMTable) -> Figure:
@@ -31,20 +35,19 @@ def paired_bars(table: SSIMTable) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    styles = list(dict.fromkeys(row.style for row in table.rows))
-    groups = [[row for row in table.rows if row.style == style] for style in styles]
+    groups = _panels(table.rows)
     widest = max(len(group) for group in groups)
     columns = min(len(groups), max(1, LINE_IMAGES // widest))
     lines = -(-len(groups) // columns)
     labels = max(len(row.image) for row in table.rows)
-    width = min(60.0, max(6.4, 0.45 * widest * columns + 1.2))
+    width = max(6.4, 0.45 * widest * columns + 1.2)
     height = 2.6 + min(labels, 24) * 0.07
-    figure = Figure(figsize=(width, height * lines + 1.0), layout="constrained")
+    figure = Figure(figsize=(width, min(MAX_HEIGHT, height * lines + 1.0)), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
     low = min(0.0, *(min(row.ours, row.baseline) for row in table.rows))
     high = max(max(row.ours, row.baseline) for row in table.rows)
-    for panel, style, group in zip(axes.flat, styles, groups, strict=False):
-        _draw_panel(panel, style, group)
+    for panel, group in zip(axes.flat, groups, strict=False):
+        _draw_panel(panel, group, max(widest, 3))
         panel.set_ylim(low * 1.1, max(high, 0.05) * 1.12)
     for panel in axes.flat[len(groups) :]:
         panel.set_visible(False)
@@ -57,7 +60,18 @@ def paired_bars(table: SSIMTable) -> Figure:
     return figure
 
 
-def _draw_panel(panel: Axes, style: str, group: list[Row]) -> None:
+def _panels(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group rows by style, and cut long groups."""
+    styles = dict.fromkeys(row.style for row in rows)
+    groups = [[row for row in rows if row.style == style] for style in styles]
+    return [
+        group[start : start + LINE_IMAGES]
+        for group in groups
+        for start in range(0, len(group), LINE_IMAGES)
+    ]
+
+
+def _draw_panel(panel: Axes, group: list[Row], places_shown: int) -> None:
     places = np.arange(len(group))
     bars = [
         panel.bar(places - 0.2, [row.ours for row in group], 0.4, color=OURS, label="ours"),
@@ -70,7 +84,9 @@ def _draw_panel(panel: Axes, style: str, group: list[Row]) -> None:
             panel.bar_label(bar, fmt="%.2f", fontsize=6.5, padding=1.5, rotation=90)
     panel.set_xticks(places, [_short(row.image) for row in group], rotation=45, ha="right")
     panel.tick_params("x", length=0, labelsize=8, pad=1)
-    panel.set_title(_short(style), fontsize=10)
+    panel.set_title(_short(group[0].style), fontsize=10)
+    center, half = (len(group) - 1) / 2, places_shown / 2 + 0.1
+    panel.set_xlim(center - half, center + half)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(axis="y", color="0.9")
     panel.set_axisbelow(True)
@@ -78,5 +94,5 @@ def _draw_panel(panel: Axes, style: str, group: list[Row]) -> None:
 
 def _short(name: str) -> str:
     """Shorten a name for the axis; a dollar sign would start mathematics."""
-    name = name if len(name) <= 24 else f"{name[:22]}…"
+    name = name if len(name) <= 24 else f"{name[:11]}…{name[-11:]}"
     return name.replace("$", r"\$")

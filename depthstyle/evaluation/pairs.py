@@ -244,5 +244,5 @@ def _content_of(stem: str, contents: Mapping[str, Path]) -> tuple[str, str] | No
     return (stem[: ends[-1]], stem[ends[-1] + 1 :]) if ends else None
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+def _relative(path: str | Path, folder: Path) -> str:
+    return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()

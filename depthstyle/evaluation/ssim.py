@@ -84,6 +84,8 @@ def ssim_table(
     >>> table = ssim_table(["lake.jpg"], ours=net, baseline=johnson, out="table")  # doctest: +SKIP
     """
     _check_columns(columns)
+    if out is not None and Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"out: {out} is a file; name a folder")
     rows, problems = _as_pairs(pairs)
     rows = _assign("ours", ours, _assign("baseline", baseline, rows))
     if out is None and any(callable(pair.ours) or callable(pair.baseline) for pair in rows):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from depthstyle.files import write_atomically
+
 from .metrics import Protocol
 from .pairs import Problem
 
@@ -251,8 +253,8 @@ class SSIMTable:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
         files = out / "ssim.csv", out / "ssim.md", out / "ssim.png"
-        files[0].write_text(self.to_csv(), encoding="utf-8")
-        files[1].write_text(self.to_markdown(), encoding="utf-8")
+        write_atomically(files[0], self.to_csv().encode())
+        write_atomically(files[1], self.to_markdown().encode())
         self.plot(files[2])
         return files
 

@@ -213,7 +213,10 @@ def _draw(panel: Axes, tallies: tuple[Tally, ...], title: str, total: float) -> 
     panel.axvline(total, color=OURS, linewidth=1, linestyle=(0, (4, 3)))
     panel.hlines(places, limits[:, 0], limits[:, 1], color=OURS, alpha=0.35, linewidth=2)
     panel.plot(shares, places, "o", color=OURS, markersize=5)
-    names = [tally.name if len(tally.name) <= 28 else f"{tally.name[:26]}…" for tally in ordered]
+    names = [
+        tally.name if len(tally.name) <= 28 else f"{tally.name[:13]}…{tally.name[-13:]}"
+        for tally in ordered
+    ]
     panel.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=8)
     panel.set_ylim(-0.7, len(ordered) - 0.3)
     panel.set_xlim(-0.02, 1.02)
