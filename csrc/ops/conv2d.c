@@ -73,12 +73,11 @@ static ds_code check_weight(const geometry *g, const ds_tensor *w, int64_t input
 {
     DS_TRY(check_channels(g, inputs, w->shape.n, status));
     if (w->shape.c != inputs / g->groups)
-        ds_fail(status, DS_BAD_VALUE,
-                "%s: w has shape " DS_SHAPE "; with %lld input channels and groups=%lld its second "
-                "dimension must be %lld",
-                g->op, DS_DIMS(w->shape), (long long)inputs, (long long)g->groups,
-                (long long)(inputs / g->groups));
-    DS_TRY(status->code);
+        DS_TRY(ds_fail(status, DS_BAD_VALUE,
+                       "%s: w has shape " DS_SHAPE "; with %lld input channels and groups=%lld its "
+                       "second dimension must be %lld",
+                       g->op, DS_DIMS(w->shape), (long long)inputs, (long long)g->groups,
+                       (long long)(inputs / g->groups)));
     DS_TRY(ds_check_kind(g->op, "w", w, DS_PLAIN, status));
 exit:
     return status->code;

@@ -172,7 +172,9 @@ def add_norms() -> None:
 
 
 def add_activations() -> None:
-    """Every nonlinearity, on values to both sides of its kinks."""
+    """Every nonlinearity, on values to both sides of its kinks and on the kinks."""
+    x = 4 * normal(1, 3, 4, 5)
+    x.flat[:2] = 0, 6
     for kind, function in {
         "relu": F.relu,
         "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
@@ -181,7 +183,7 @@ def add_activations() -> None:
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
     }.items():
-        add("activation", function, [4 * normal(1, 3, 4, 5)], "m", kind=kind, alpha=0.2)
+        add("activation", function, [x], "m", kind=kind, alpha=0.2)
 
 
 if __name__ == "__main__":
