@@ -87,6 +87,12 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
+def test_every_op_has_a_row():
+    """Leaves compute nothing; updates change their inputs and are in test_updates.py."""
+    elsewhere = {"input", "constant", "variable", "adam_update", "sgd_update", "clamp_update"}
+    assert {case.op for case in CASES} == {op["name"] for op in _core.ops()} - elsewhere
+
+
 @cases(CASES)
 def test_value_on_every_backend(case):
     inputs = case.inputs()
