@@ -1,0 +1,44 @@
+/* Groups of fused nodes, as the passes of the plan see them. */
+#include "core/plan_impl.h"
+
+#include <string.h>
+
+bool ds_is_leaf(ds_op op)
+{
+    return op == DS_OP_input || op == DS_OP_constant || op == DS_OP_variable;
+}
+
+int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
+{
+    const ds_group *group = &plan->groups[id];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
+    int count = primary->inputs;
+    memcpy(in, primary->in, (size_t)count * sizeof *in);
+    if (group->addend != DS_NONE)
+        in[count++] = group->addend;
+    if (group->gate != DS_NONE)
+        in[count++] = group->gate;
+    return count;
+}
+
+void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
+{
+    const ds_group *group = &plan->groups[id];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
+    *step = (ds_step){.op = primary->op,
+                      .attr = primary->attr,
+                      .inputs = primary->inputs,
+                      .out = &plan->tensors[id],
+                      .epilogue = {.active = group->active,
+                                   .activation = group->activation,
+                                   .alpha = group->alpha}};
+    if (group->addend != DS_NONE)
+        step->epilogue.addend = &plan->tensors[group->addend];
+    if (group->gate != DS_NONE)
+        step->epilogue.gate = &plan->tensors[group->gate];
+    for (int i = 0; i < primary->inputs; i++) {
+        const ds_id in = primary->in[i];
+        step->in[i] = &plan->tensors[in];
+        step->constant[i] = plan->graph.nodes[in].op == DS_OP_constant && step->in[i]->data;
+    }
+}
