@@ -11,42 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
+from depthstyle.weights.formats import TensorFile, open
 
-__all__ = ["embedded", "load"]
+__all__ = ["TensorFile", "embedded", "load", "open"]
+
+_COUNTER = ".num_batches_tracked"
 
 _EMBEDDED = Path(__file__).parent / "encoder.safetensors"
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
-    """Read the weights of a network from a file.
+def load(path: str | os.PathLike[str], *, prefix: str = "") -> dict[str, NDArray[np.float32]]:
+    """Read the weights of a network from a file, as float32.
 
     Parameters
     ----------
     path : path
-        A safetensors file of 16-, 32- or 64-bit floats.
+        What `open` reads.
+    prefix : str, optional
+        Read only the arrays whose key begins with it, and keep it.
 
     Returns
     -------
     dict of str to float32 array
-        The arrays under the keys of the file.
+        The arrays under the keys of the file; the batch counters of norms are left out.
 
     Raises
     ------
     WeightsError
         The file is missing, damaged or of another format, or holds NaN or infinity.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; check the path") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged, or no safetensors file ({error})") from error
-    return {key: _checked(array, f"{path}: {key}") for key, array in arrays.items()}
+    file = open(path)
+    keys = [key for key in file if key.startswith(prefix) and not key.endswith(_COUNTER)]
+    return {key: _checked(file[key], f"{path}: {key}") for key in keys}
 
 
 @cache
@@ -64,7 +60,7 @@ def embedded() -> dict[str, NDArray[np.float32]]:
 
 def _checked(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     if array.dtype.kind != "f":
-        raise WeightsError(f"{name}: type {array.dtype}, expected floats")
+        raise WeightsError(f"{name}: type {array.dtype}, expected floats; give a file of weights")
     if not np.isfinite(array).all():
         raise WeightsError(f"{name}: holds NaN or infinity; the file is damaged")
     return np.ascontiguousarray(array, np.float32)
