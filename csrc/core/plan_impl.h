@@ -1,5 +1,5 @@
-/* The inside of a plan, shared by the passes that build it (fuse.c, schedule.c, place.c, plan.c), by
-   exec.c and by dump.c. */
+/* The inside of a plan, shared by the passes that build it (fuse.c, schedule.c, place.c,
+   plan.c), by exec.c and by dump.c. */
 #ifndef DS_CORE_PLAN_IMPL_H
 #define DS_CORE_PLAN_IMPL_H
 
