@@ -1,3 +1,4 @@
+/* Arrays in: whatever NumPy can view as real numbers. Arrays out: new, and no one else's. */
 #include "py/array.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_25_API_VERSION
@@ -61,6 +62,7 @@ static int holding_type(PyArrayObject *array)
     }
 }
 
+/* One dimension could mean channels or columns, so it is refused rather than guessed. */
 static bool read_shape(PyArrayObject *array, const char *what, ds_shape *shape)
 {
     int64_t dims[4] = {1, 1, 1, 1};
@@ -92,6 +94,7 @@ bool ds_array_read(PyObject *object, const char *what, ds_array *array)
     }
     if (!read_shape(given, what, &array->shape))
         goto exit;
+    /* A plain ndarray: subclasses may override what the engine relies on. */
     array->object = PyArray_FROM_OTF(
         (PyObject *)given, type, NPY_ARRAY_IN_ARRAY | NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST);
     if (!array->object)

@@ -7,6 +7,7 @@
 /* Sizes beyond this are mistakes, and sums of a few of them fit in 64 bits. */
 static const long long MAX_INT = INT64_C(1) << 31;
 
+/* A bool is an int to Python, but stride=True is a mistake. */
 static bool read_int(const char *op, const ds_attr_def *def, PyObject *value, int64_t *slot)
 {
     int overflow = 0;

@@ -45,6 +45,7 @@ PyObject *ds_raise(const ds_module_state *state, const ds_graph *graph, const ds
     return NULL;
 }
 
+/* Called from deallocators, which must leave a pending exception as it is. */
 void ds_warn_leak(PyObject *object, const ds_alloc *alloc)
 {
     PyObject *type, *value, *traceback;

@@ -1,3 +1,5 @@
+/* Graph: leaves with their own arguments, and one method per op made from ops.def, all of which
+   end in add_op. */
 #include "py/array.h"
 #include "py/node_type.h"
 #include "py/plan_type.h"
@@ -41,6 +43,7 @@ static void graph_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+/* A compile reads the nodes without the GIL; adding one would move them. */
 static bool may_grow(ds_py_graph *self)
 {
     if (!self->compiling)
@@ -70,6 +73,8 @@ static bool read_kind(const char *op, const char *text, ds_kind *kind)
     return false;
 }
 
+/* Inputs and variables are addressed by name, so theirs are unique; a constant's is for messages.
+ */
 static bool check_name(const ds_py_graph *self, ds_op op, const char *name)
 {
     const size_t most = sizeof self->graph.nodes->name - 1;
@@ -110,6 +115,7 @@ static PyObject *add_array(ds_py_graph *self, ds_op op, const char *name, PyObje
     PyOS_snprintf(what, sizeof what, name[0] ? "%s '%.40s'" : "%s", ds_ops[op].name, name);
     if (!ds_array_read(object, what, &array))
         return NULL;
+    /* The node points into the array, so the array stays even where adding the node fails. */
     const int kept = PyList_Append(self->arrays, array.object);
     Py_DECREF(array.object);
     if (kept < 0)
@@ -221,21 +227,24 @@ static PyObject *graph_gradient(PyObject *object, PyObject *args, PyObject *keyw
     ds_py_graph *self = (ds_py_graph *)object;
     PyObject *loss = NULL, *wrt = NULL, *result = NULL;
     ds_status status = ds_status_ok();
-    ds_id loss_id = DS_NONE, *ids = NULL;
+    ds_id loss_id = DS_NONE, *ids = NULL, *gradients = NULL;
     size_t count = 0;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:gradient", (char **)names, &loss, &wrt) ||
         !may_grow(self) || !ds_node_read(loss, self, "gradient: loss", &loss_id) ||
         !ds_nodes_read(wrt, self, "gradient: wrt", &self->alloc, &ids, &count))
         return NULL;
-    if (ds_graph_gradient(&self->graph, loss_id, ids, count, ids, &status) == DS_OK)
-        result = ds_nodes_new(self, ids, count);
-    else
+    DS_TRY(ds_alloc_raw(&self->alloc, count * sizeof *gradients, &gradients, &status));
+    DS_TRY(ds_graph_gradient(&self->graph, loss_id, ids, count, gradients, &status));
+    result = ds_nodes_new(self, gradients, count);
+exit:
+    if (status.code != DS_OK)
         ds_raise(ds_state(object), &self->graph, &status);
     ds_release(&self->alloc, &ids);
+    ds_release(&self->alloc, &gradients);
     return result;
 }
 
-static PyObject *graph_len(PyObject *self, void *Py_UNUSED(closure))
+static PyObject *graph_size(PyObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(((ds_py_graph *)self)->graph.count);
 }
@@ -278,7 +287,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef getset[] = {
-    {"size", graph_len, NULL, "Number of nodes.", NULL},
+    {"size", graph_size, NULL, "Number of nodes.", NULL},
     {0},
 };
 

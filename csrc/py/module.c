@@ -35,6 +35,7 @@ PyObject *ds_level_names(void)
     return names;
 }
 
+/* The processors this process may use, as far as a pool can take them. */
 static int all_processors(void)
 {
     const int count = ds_cpu_count();
@@ -85,6 +86,7 @@ static PyObject *ops(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
     return ds_describe_ops();
 }
 
+/* The exceptions are classes of Python; the module keeps them for its whole life. */
 static bool import_errors(ds_module_state *state)
 {
     PyObject *errors = PyImport_ImportModule("depthstyle.errors");

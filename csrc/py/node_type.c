@@ -1,3 +1,4 @@
+/* Node: what Python holds of a node. Every attribute is read from the graph when asked for. */
 #include "py/node_type.h"
 
 #include <structmember.h>

@@ -1,3 +1,4 @@
+/* Graph.compile and Plan: values in, a run without the GIL, values out. */
 #include "py/plan_type.h"
 
 #include "core/plan.h"
@@ -37,6 +38,7 @@ typedef struct compile_options {
     int reuse, poison;
 } compile_options;
 
+/* A clock that no one sets. */
 static double seconds(void)
 {
     struct timespec now;
@@ -61,6 +63,7 @@ static bool poll(void *argument)
     return go_on;
 }
 
+/* After a fork the child has the plan but not the threads of its pool. */
 static bool in_this_process(const ds_py_plan *self)
 {
     return self->process == getpid();
@@ -264,6 +267,7 @@ static ds_id find(const ds_py_plan *self, PyObject *name)
     return DS_NONE;
 }
 
+/* An input that no output depends on is checked like any other, and then dropped. */
 static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
 {
     ds_array array = {0};
@@ -315,6 +319,7 @@ static bool set_inputs(ds_py_plan *self, PyObject *inputs)
     return true;
 }
 
+/* A forgotten input would otherwise run as zeros. */
 static bool all_given(const ds_py_plan *self)
 {
     for (size_t i = 0; i < self->nodes; i++) {
