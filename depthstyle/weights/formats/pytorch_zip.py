@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from typing import Any, BinaryIO
 
 from depthstyle.errors import WeightsError
@@ -13,8 +14,6 @@ from depthstyle.weights.formats.tensors import Storage, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler
 
 _LOCAL_HEADER = "<4s22xHH"
-_LARGEST_NOTE = 64
-"""Bytes of the members that say a version or an order of bytes."""
 
 
 def read(source: Source) -> TensorFile:
@@ -57,7 +56,7 @@ class _Archive:
             refuse_code(self._source)
         self._starts = self._locate()
         order = self._members.get(f"{self._root}byteorder")
-        if order is not None and self._bytes(order, _LARGEST_NOTE) != b"little":
+        if order is not None and self._bytes(order) != b"little":
             raise self._source.error("its bytes are in big-endian order", "convert the file")
         cursor = Cursor.of_bytes(self._source, self._bytes(self._members[pickles[0]]))
         unpickler = Unpickler(cursor, globals_of(self._source), self._load)
@@ -84,9 +83,12 @@ class _Archive:
             end = header.offset
         return starts
 
-    def _bytes(self, member: zipfile.ZipInfo, most: int | None = None) -> bytes:
-        count = member.file_size if most is None else min(member.file_size, most)
-        return Cursor(self._source, self._file, self._starts[member.filename]).take(count)
+    def _bytes(self, member: zipfile.ZipInfo) -> bytes:
+        start = self._starts[member.filename]
+        data = Cursor(self._source, self._file, start).take(member.file_size)
+        if zlib.crc32(data) != member.CRC:
+            raise self._source.error(f"damaged: wrong checksum of {member.filename[:80]!r}")
+        return data
 
     def _load(self, value: Any) -> Storage:
         element, key, count = storage_id(self._source, value, 5)

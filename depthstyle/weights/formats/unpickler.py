@@ -17,7 +17,7 @@ from depthstyle.weights.formats.source import Cursor
 from depthstyle.weights.formats.tensors import Tensor
 
 _MOST_BYTES = 32 << 20
-_MOST_OPERATIONS = 1_000_000
+_MOST_OPERATIONS = 500_000
 """Some thirty describe a tensor, and each may allocate a hundred bytes."""
 
 _MARK = object()

@@ -1,0 +1,252 @@
+"""Feeds damaged files of weights to their readers.
+
+Every input is a right file with a few random changes. A reader must return arrays or raise
+WeightsError, within a second and within the memory that its file justifies; anything else is
+printed with the input's number, which makes it again.
+
+    python tests/fuzz/fuzz_weights.py --count 1000000          every reader, the whole campaign
+    python tests/fuzz/fuzz_weights.py --count 1000 --reader torch7 --start 500
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import struct
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import hostile_weights as make
+
+from depthstyle.errors import WeightsError
+from depthstyle.weights import formats
+from depthstyle.weights.formats import (
+    deeplearnjs,
+    ncnn,
+    pytorch_legacy,
+    pytorch_tar,
+    pytorch_zip,
+    safetensors,
+    torch7,
+)
+from depthstyle.weights.formats.source import Source
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "weights"
+SPARE = 17 << 20
+SECONDS = 5.0
+NUMBERS = [0, 1, 2, 3, 4, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1]
+NUMBERS += [2**62, 2**63 - 1, 2**63, 2**64 - 1]
+TOKENS = [b"(", b")", b"]", b"}", b"t", b"e", b"u", b"R", b"b", b"Q", b".", b"h\x00", b"q\x00"]
+TOKENS += [b"cos\nsystem\n", b"\x8a\x09" + b"\xff" * 8 + b"\x00", b"torch.FloatTensor", b"\x85"]
+TOKENS += [struct.pack("<i", kind) for kind in range(9)]
+NCNN_HEAD = 4000
+
+
+def golden(pattern: str) -> list[bytes]:
+    """The committed files of a kind; a model's code is of no use here."""
+    paths = sorted(GOLDEN.glob(pattern))
+    return [path.read_bytes() for path in paths if "whole" not in path.name]
+
+
+def ncnn_seed() -> bytes:
+    """A file of zeros in ncnn's form, of the right length."""
+    tag, data = struct.pack("<I", 0x01306B47), b""
+    sizes = [(32, 3, 9), (64, 32, 3), (128, 64, 3), *[(128, 128, 3)] * 10]
+    for out, inputs, k in [*sizes, (64, 128, 3), (32, 64, 3), (3, 32, 9)]:
+        data += tag + bytes(2 * out * inputs * k * k) + bytes(4 * out * (1 if out == 3 else 3))
+    return data
+
+
+def torch7_seeds() -> list[bytes]:
+    """Tables with a tensor in them, one shared and one by itself."""
+    tensor = make.tensor7((2, 2), (2, 1), index=2)
+    key = struct.pack("<i", 2) + make.text7("weight")
+    again = struct.pack("<i", 2) + make.text7("again") + struct.pack("<ii", 4, 2)
+    number, flag = struct.pack("<id", 1, 7), struct.pack("<ii", 5, 1)
+    table = make.table7(key, tensor, again[:-8], again[-8:], number, flag)
+    return [make.tensor7((4,), (1,)), table]
+
+
+def safetensors_seeds() -> list[bytes]:
+    """The committed file, and one of two tensors."""
+    header = {"a": make.entry([2], 0, 8), "b": make.entry([1, 2], 8, 12, "F16")}
+    return [*golden("*.safetensors"), make.safetensors_file(header, b"\0" * 12)]
+
+
+def manifest_seeds() -> list[bytes]:
+    """A manifest of two variables."""
+    return [
+        b'{"x": {"filename": "x", "shape": [2, 1]}, "y": {"filename": "y", "shape": [3]}}',
+    ]
+
+
+READERS = {
+    "zip": (pytorch_zip.read, lambda: golden("*.zip.pth")),
+    "legacy": (pytorch_legacy.read, lambda: golden("*.legacy.pth")),
+    "tar": (pytorch_tar.read, lambda: golden("*.tar.pth")),
+    "safetensors": (safetensors.read, safetensors_seeds),
+    "torch7": (torch7.read, torch7_seeds),
+    "ncnn": (ncnn.read, lambda: [ncnn_seed()]),
+    "deeplearnjs": (deeplearnjs.read, manifest_seeds),
+    "any": (
+        None,
+        lambda: [*golden("*.pth"), *safetensors_seeds(), *torch7_seeds(), b"<html>", b"\x80\x02"],
+    ),
+}
+"""Name of each reader: its function and its right files; `any` is the choice between them."""
+
+
+def change(data: bytearray, rng: random.Random, seeds: list[bytes]) -> None:
+    """Make one random change."""
+    at = rng.randrange(len(data) + 1)
+    kind = rng.randrange(8)
+    if kind == 0 and at < len(data):
+        data[at] ^= 1 << rng.randrange(8)
+    elif kind == 1 and at < len(data):
+        data[at] = rng.randrange(256)
+    elif kind == 2:
+        width = rng.choice([1, 2, 4, 8])
+        number = rng.choice(NUMBERS) + rng.choice([-1, 0, 1])
+        data[at : at + width] = (number % 256**width).to_bytes(width, "little")
+    elif kind == 3:
+        token = rng.choice(TOKENS)
+        data[at : at + rng.choice([0, len(token)])] = token
+    elif kind == 4:
+        del data[at : at + rng.choice([1, 2, 4, 8, 64])]
+    elif kind == 5:
+        part = data[at : at + rng.choice([1, 4, 16, 256])]
+        to = rng.randrange(len(data) + 1)
+        data[to:to] = part
+    elif kind == 6:
+        other = rng.choice(seeds)
+        start = rng.randrange(len(other) + 1)
+        part = other[start : start + rng.choice([4, 32, 256])]
+        data[at : at + len(part)] = part
+    else:
+        del data[at:]
+
+
+def changed(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
+    """Make one to four random changes."""
+    result = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        change(result, rng, seeds)
+    return bytes(result)
+
+
+def changed_zip(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
+    """Change the pickle inside a zip file and mend its checksum, or change the file itself."""
+    if rng.random() < 0.3:
+        return changed(data, rng, seeds)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    pickles = [member for name, member in members if name.endswith("data.pkl")]
+    return make.zip_members(
+        [
+            (name, changed(member, rng, pickles) if name.endswith("data.pkl") else member)
+            for name, member in members
+        ]
+    )
+
+
+def case(name: str, number: int, seeds: list[bytes]) -> bytes:
+    """Return an input by its number."""
+    rng = random.Random(f"{name} {number}")
+    seed = rng.choice(seeds)
+    if name == "zip":
+        return changed_zip(seed, rng, seeds)
+    if name == "ncnn" and rng.random() < 0.9:
+        # changes of the many numbers say nothing; tags and lengths are near the start and end
+        return changed(seed[:NCNN_HEAD], rng, seeds) + seed[NCNN_HEAD:]
+    return changed(seed, rng, seeds)
+
+
+def write(name: str, data: bytes, folder: Path) -> tuple[Path, int]:
+    """Put an input where its reader finds it; return that and how many bytes are there."""
+    if name == "deeplearnjs":
+        (folder / "manifest.json").write_bytes(data)
+        return folder, len(data) + 20
+    path = folder / "input"
+    path.write_bytes(data)
+    return path, len(data)
+
+
+def check(name: str, data: bytes, folder: Path) -> bool:
+    """Read an input as its user would; return whether it was accepted."""
+    path, size = write(name, data, folder)
+    reader, _ = READERS[name]
+    started = time.perf_counter()
+    try:
+        if reader is None:
+            found = formats.open(path)
+        else:
+            found = reader(path if name == "deeplearnjs" else Source(path))
+        arrays = list(found.values())
+    except WeightsError as error:
+        assert str(folder) in str(error), f"the file is not named: {error}"
+        return False
+    finally:
+        assert time.perf_counter() - started < SECONDS, "too slow"
+    assert all(isinstance(array, np.ndarray) for array in arrays)
+    # bfloat16 is returned in twice its size
+    assert sum(array.nbytes for array in arrays) <= 2 * (2 * size + SPARE), "too much memory"
+    return True
+
+
+def campaign(name: str, count: int, start: int = 0) -> tuple[int, list[str]]:
+    """Feed inputs to a reader.
+
+    Returns
+    -------
+    int
+        How many were accepted.
+    list of str
+        What went wrong, with the input's number.
+    """
+    seeds, accepted, failures = READERS[name][1](), 0, []
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as holder:
+        folder = Path(holder)
+        for variable, numbers in (("x", 2), ("y", 3)):
+            (folder / variable).write_bytes(bytes(4 * numbers))
+        for number in range(start, start + count):
+            try:
+                accepted += check(name, case(name, number, seeds), folder)
+            except Exception as error:
+                failures.append(f"{name} {number}: {type(error).__name__}: {error}")
+    return accepted, failures
+
+
+def main() -> int:
+    """Run the campaign that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=10_000, help="inputs for each reader")
+    parser.add_argument("--start", type=int, default=0, help="number of the first input")
+    parser.add_argument("--reader", choices=READERS, action="append", help="default: all")
+    args = parser.parse_args()
+    failed = False
+    for name in args.reader or READERS:
+        started = time.perf_counter()
+        accepted, failures = campaign(name, args.count, args.start)
+        seconds = time.perf_counter() - started
+        print(
+            f"{name}: {args.count} inputs in {seconds:.0f} s, {accepted} accepted, "
+            f"{len(failures)} failures",
+            flush=True,
+        )
+        for failure in failures[:20]:
+            print("   ", failure)
+        failed = failed or bool(failures)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
