@@ -23,6 +23,8 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("depthstyle.commands.demo", "show what depth does to a style on a photograph"),
+    "stylize": ("depthstyle.commands.stylize", "paint a photograph in the style of pictures"),
     "depth": (
         "depthstyle.commands.depth",
         "turn a depth file into a depth map and a picture of it",

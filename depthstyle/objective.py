@@ -33,6 +33,13 @@ class Engine:
     backend: str = "cpu"
     threads: int | None = None
 
+    @property
+    def device(self) -> str:
+        """The processor in words, as in ``cpu avx512, 2 threads``."""
+        threads = _core.get_num_threads() if self.threads is None else self.threads
+        level = f" {_core.cpu_levels()[-1]}" if self.backend == "cpu" else ""
+        return f"{self.backend}{level}, {threads} thread{'s' if threads > 1 else ''}"
+
     def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
         """Compile the nodes of a graph into a plan."""
         return graph.compile(list(outputs), backend=self.backend, threads=self.threads)

@@ -47,10 +47,6 @@ class Optimiser(Protocol):
         """Evaluate the picture, then change it; `weights` by group, `iteration` from 0."""
 
 
-def _scalars(values: Mapping[str, float]) -> dict[str, Array]:
-    return {name: np.full((1, 1, 1, 1), value, np.float32) for name, value in values.items()}
-
-
 class Adam:
     """Adam with a schedule; step, moments and clamping are part of the plan.
 
@@ -99,7 +95,7 @@ class Adam:
         """Evaluate the picture, then take one step of Adam."""
         before = self.image
         rate = self._preset.learning_rate(iteration)
-        total, *terms, self.image = self._plan.run(_scalars({**weights, "rate": rate}))
+        total, *terms, self.image = self._plan.run({**weights, "rate": rate})
         return Evaluation(before, float(total.item()), [float(term.item()) for term in terms])
 
 
@@ -122,6 +118,7 @@ class Lbfgs:
             objective.graph, [objective.total, *(term.node for term in objective.terms), gradient]
         )
         self._lbfgs: Any = None
+        self._threads = engine.threads
         self._weights: dict[str, float] = {}
         self.image = start
 
@@ -129,11 +126,13 @@ class Lbfgs:
         """Evaluate the picture, then take one step of L-BFGS."""
         before = self.image
         if weights != self._weights:  # gradients of another function would mislead it
-            self._lbfgs = _core.LBFGS(before.size, history=_HISTORY)
+            self._lbfgs = _core.LBFGS(before.size, _HISTORY, threads=self._threads)
             self._weights = dict(weights)
         self._plan.set("image", before)
-        total, *terms, gradient = self._plan.run(_scalars(weights))
+        total, *terms, gradient = self._plan.run(dict(weights))
         value = float(total.item())
         if np.isfinite(value):
-            self.image = self._lbfgs.step(before, value, gradient)
+            after = before.ravel().copy()
+            self._lbfgs.step(after, value, gradient.ravel())
+            self.image = after.reshape(before.shape)
         return Evaluation(before, value, [float(term.item()) for term in terms])

@@ -179,6 +179,11 @@ class Session:
         return self._finish(self._best)
 
     @property
+    def device(self) -> str:
+        """What computes, in words."""
+        return self._engine.device
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """What makes the picture, as JSON values: preset, settings, network, seed, iterations."""
         settings = self.preset.as_dict()
@@ -228,7 +233,15 @@ class Session:
             self._enter_stage(self._stage + 1)
         assert self._optimiser is not None and self._objective is not None
         weights = self._checked_weights()
-        evaluation = self._optimiser.step(weights, self._stage_iteration)
+        try:
+            evaluation = self._optimiser.step(weights, self._stage_iteration)
+        except NumericalError as error:
+            self._image = self._good
+            raise NumericalError(
+                f"iteration {self.iteration}: {error}; lower the learning rate or the weights",
+                iteration=self.iteration,
+                layer="gradient",
+            ) from error
         self._refuse_nonfinite(evaluation.total, evaluation.terms)
         self._good = evaluation.image
         if evaluation.total < self._best_total or weights != self._best_weights:

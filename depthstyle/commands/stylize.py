@@ -1,0 +1,224 @@
+"""``depthstyle stylize``: paint a photograph in the style of other pictures."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from depthstyle.session import Session
+
+_SETTINGS = (
+    "content_layers",
+    "style_layers",
+    "normalisation",
+    "content_weight",
+    "style_weight",
+    "tv_weight",
+    "laplacian_weight",
+    "laplacian_pools",
+    "optimizer",
+    "iterations",
+    "scales",
+    "init",
+    "pooling",
+)
+_PARAMETERS = ("weights", "size", "style_scale", "seed", "preserve_colour", "threads", "backend")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to the parser of ``depthstyle``."""
+    parser = subparsers.add_parser(
+        "stylize",
+        description="Paint a photograph in the style of one or several pictures, if wanted "
+        "depending on depth.",
+    )
+    parser.add_argument("content", metavar="CONTENT", help="the photograph")
+    parser.add_argument("style", metavar="STYLE", nargs="+", help="one or several style pictures")
+    parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
+    parser.add_argument(
+        "--method", default="gatys", help="gatys, or lapstyle with a Laplacian loss (default: gatys)"
+    )
+    parser.add_argument(
+        "--preset",
+        help="settings by name: size-invariant, lapstyle, 001-squeezenet, 001-vgg16, 003, "
+        "004-gatys, 004-lapstyle (default: the method's own)",
+    )
+    _add_depth_options(parser)
+    _add_run_options(parser)
+    _add_settings(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_depth_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("depth")
+    group.add_argument("--depth", metavar="FILE", help="depth or disparity of the photograph")
+    group.add_argument(
+        "--depth-kind",
+        choices=("depth", "disparity"),
+        default="depth",
+        help="whether its values grow with distance or with nearness (default: depth)",
+    )
+    group.add_argument(
+        "--mask",
+        metavar="SPEC",
+        action="append",
+        help="where a style counts, once for each style: linear:LO..HI, sigmoid:k=K,t=T (far), "
+        "complement:k=K,t=T (near), window:LO..HI, or all",
+    )
+    group.add_argument("--content-mask", metavar="SPEC", help="where the content counts")
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--weights", metavar="FILE", help="weights of a network (default: the embedded encoder)"
+    )
+    group.add_argument("--size", type=int, metavar="N", help="longer side of the result in pixels")
+    group.add_argument(
+        "--style-scale", type=float, metavar="X", help="size of the style to that of the result"
+    )
+    group.add_argument("--seed", type=int, help="seed of the noise of --init noise")
+    group.add_argument(
+        "--preserve-colour",
+        choices=("luminance", "covariance"),
+        help="keep the photograph's colours",
+    )
+    group.add_argument(
+        "--preview", type=int, metavar="N", help="write OUT_preview.png every N iterations"
+    )
+    group.add_argument("--losses", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+    group.add_argument("--threads", type=int, metavar="N", help="number of threads")
+    group.add_argument("--backend", choices=("cpu", "ref"), help="what computes (default: cpu)")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings that change the preset")
+    group.add_argument("--iterations", type=int, metavar="N", help="iterations at each scale")
+    group.add_argument("--scales", type=int, metavar="N", help="sizes to go through, each doubled")
+    group.add_argument("--optimizer", help="lbfgs or adam")
+    group.add_argument("--learning-rate", type=float, metavar="X", help="of Adam, constant")
+    group.add_argument("--init", help="content or noise")
+    group.add_argument("--start", metavar="FILE", help="a picture to start from")
+    group.add_argument("--content-weight", type=float, metavar="X")
+    group.add_argument(
+        "--style-weight", type=_numbers, metavar="X[,X...]", help="one, or one for each style"
+    )
+    group.add_argument("--tv-weight", type=float, metavar="X", help="of total variation")
+    group.add_argument("--laplacian-weight", type=float, metavar="X")
+    group.add_argument("--laplacian-pools", type=_counts, metavar="P[,P...]", help="as in 4,16")
+    group.add_argument("--content-layers", type=_layers, metavar="LAYER[=X],...")
+    group.add_argument("--style-layers", type=_layers, metavar="LAYER[=X],...")
+    group.add_argument("--normalisation", help="gatys, johnson, sum or size-invariant")
+    group.add_argument("--pooling", help="max or average")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, stylise, write, and say what was done."""
+    from depthstyle.depth import read_depth_map
+    from depthstyle.gatys import make_session
+    from depthstyle.images import check_output, read_image
+
+    output = Path(args.output)
+    check_output(output)
+    if args.preview is not None and args.preview < 1:
+        raise ValueError(f"--preview {args.preview}: must be at least 1")
+    options = {
+        name: value
+        for name in (*_SETTINGS, *_PARAMETERS)
+        if (value := getattr(args, name)) is not None
+    }
+    if args.learning_rate is not None:
+        options["schedule"] = ((0, args.learning_rate),)
+    if args.depth is not None:
+        depth = read_depth_map(args.depth, kind=args.depth_kind)
+        options["depth"] = depth.depth
+        print(f"depth: {depth.kind} from near {depth.near:g} to far {depth.far:g}")
+    if args.start is not None:
+        options["start"] = read_image(args.start)
+    if args.mask is not None:
+        masks = [None if mask == "all" else mask for mask in args.mask]
+        options["style_masks"] = masks[0] if len(masks) == 1 else masks
+    session = make_session(
+        read_image(args.content),
+        [read_image(path) for path in args.style],
+        args.method,
+        preset=args.preset,
+        content_mask=args.content_mask,
+        **options,
+    )
+    files = {"content": args.content, "styles": args.style, "depth": args.depth}
+    masks = {"masks": args.mask, "content_mask": args.content_mask}
+    stylize(session, output, {"method": args.method, **files, **masks}, args.preview)
+    if args.losses is not None:
+        from depthstyle.plots import loss_curves
+
+        loss_curves(session.losses, args.losses)
+        print(f"wrote {args.losses}")
+
+
+def stylize(
+    session: Session, output: Path, made_from: dict[str, Any], preview: int | None = None
+) -> None:
+    """Run a session and write its picture, after Ctrl-C or an error the best that there is.
+
+    Parameters
+    ----------
+    session : Session
+        What to run.
+    output : path
+        The picture to write.
+    made_from : dict
+        What goes into the picture's recipe besides the session's own.
+    preview : int, optional
+        Write OUT_preview.png every so many iterations.
+
+    Raises
+    ------
+    NumericalError
+        A loss stopped being finite; the last good picture is written first.
+    """
+    from depthstyle.errors import NumericalError
+    from depthstyle.gatys import run as run_session
+    from depthstyle.images import write_image
+
+    preview_path = output.with_name(f"{output.stem}_preview{output.suffix}")
+
+    def write(path: Path, image: Any) -> None:
+        write_image(path, image, recipe={**made_from, **session.recipe})
+
+    def show(state: Session) -> None:
+        if preview and state.iteration % preview == 0:
+            write(preview_path, state.image)
+
+    start = time.perf_counter()
+    try:
+        complete = run_session(session, on_step=show, description=output.name)
+    except NumericalError:
+        if session.iteration:
+            write(output, session.image)
+        raise
+    write(output, session.image if complete else session.best)
+    seconds = time.perf_counter() - start
+    height, width = session.image.shape[:2]
+    done = "" if complete else f"interrupted after {session.iteration} iterations, "
+    print(f"{session.device}: {done}{seconds:.1f} s, wrote {output} ({width}x{height})")
+
+
+def _numbers(text: str) -> float | list[float]:
+    numbers = [float(number) for number in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _counts(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _layers(text: str) -> dict[str, float]:
+    layers = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        layers[name] = float(weight or 1)
+    return layers
