@@ -81,7 +81,7 @@ class Preset:
     style_layers: Layers = None
     normalisation: str = "size-invariant"
     balance: bool = True
-    content_weight: float = 0.1
+    content_weight: float = 0.02
     style_weight: float | Sequence[float] = 1.0
     tv_weight: float = 0.0
     laplacian_weight: float = 0.0
@@ -89,7 +89,7 @@ class Preset:
     optimizer: str = "lbfgs"
     schedule: Sequence[tuple[int, float]] = ((0, 0.05),)
     weight_decay: float = 0.0
-    iterations: int = 120
+    iterations: int = 100
     scales: int = 2
     init: str = "content"
     pooling: str = "max"
