@@ -123,7 +123,12 @@ def run(
     from tqdm import tqdm
 
     with tqdm(
-        total=session.iterations, desc=description, delay=2, mininterval=0.5, disable=not progress, leave=False
+        total=session.iterations,
+        desc=description,
+        delay=2,
+        mininterval=0.5,
+        disable=not progress,
+        leave=False,
     ) as bar:
         try:
             while session.iteration < session.iterations:

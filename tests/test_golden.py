@@ -164,5 +164,7 @@ def test_trajectory(golden, network, weights, optimizer):
     if optimizer == "adam":
         # Its steps have the size of the rate whatever the gradient's, so that a flipped decision
         # shows fully; the losses above are compared to rounding all the same.
-        bound = max(bound, FLIP * STEPS * RATE * np.sqrt(golden[key].size) * np.mean(network.std) / scale)
+        bound = max(
+            bound, FLIP * STEPS * RATE * np.sqrt(golden[key].size) * np.mean(network.std) / scale
+        )
     assert np.linalg.norm(session.image - exact) / scale <= bound

@@ -87,7 +87,9 @@ def test_a_missing_or_misshapen_key_is_named():
     with pytest.raises(ds.WeightsError, match=r"features\.5\.bias: missing"):
         build("encoder", missing, (32, 32), ["relu2_1"])
     wrong = {**weights, "features.5.weight": np.zeros((32, 16, 5, 5), np.float32)}
-    with pytest.raises(ds.WeightsError, match=r"features\.5\.weight: shape \(32, 16, 5, 5\), expec"):
+    with pytest.raises(
+        ds.WeightsError, match=r"features\.5\.weight: shape \(32, 16, 5, 5\), expec"
+    ):
         build("encoder", wrong, (32, 32), ["relu2_1"])
     with pytest.raises(ds.WeightsError, match=r"features\.0\.weight: shape .* expected \(64, 3"):
         build("vgg19", weights, (32, 32), ["relu1_1"])
@@ -146,5 +148,5 @@ def test_files_that_are_no_weights(tmp_path):
         load(tmp_path / "gone.safetensors")
     path = tmp_path / "text.safetensors"
     path.write_text("not weights")
-    with pytest.raises(ds.WeightsError, match="text.safetensors"):
+    with pytest.raises(ds.WeightsError, match=r"text\.safetensors"):
         load(path)

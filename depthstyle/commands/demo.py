@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
         shown[name] = session.image
         write_image(folder / f"{name}.png", session.image, recipe=session.recipe)
     labels = [name.replace("_", " ") for name in shown]
-    write_image(folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=4))
+    write_image(
+        folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=4)
+    )
     totals = {name: session.losses["total"] for name, session in sessions.items()}
     loss_curves(totals, folder / "losses.png", title="total loss")
     seconds = time.perf_counter() - start

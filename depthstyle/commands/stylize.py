@@ -39,7 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("style", metavar="STYLE", nargs="+", help="one or several style pictures")
     parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
     parser.add_argument(
-        "--method", default="gatys", help="gatys, or lapstyle with a Laplacian loss (default: gatys)"
+        "--method",
+        default="gatys",
+        help="gatys, or lapstyle with a Laplacian loss (default: gatys)",
     )
     parser.add_argument(
         "--preset",

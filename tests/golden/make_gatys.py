@@ -64,9 +64,7 @@ def squeezenet(weights, x):
             x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         key = f"features.{index}"
         x = conv(f"{key}.squeeze", x)
-        x = torch.cat(
-            [conv(f"{key}.expand1x1", x), conv(f"{key}.expand3x3", x, padding=1)], dim=1
-        )
+        x = torch.cat([conv(f"{key}.expand1x1", x), conv(f"{key}.expand3x3", x, padding=1)], dim=1)
         maps[f"fire{number}"] = x
     return maps
 
@@ -110,7 +108,9 @@ class Problem:
         with torch.no_grad():
             self.wanted = features(name, self.weights, self.content)[CONTENT[name]]
             style = features(name, self.weights, to_input(seeded.picture(2), dtype))
-            self.grams = {key: gram(style[key], 1) / style[key][0, 0].numel() for key in STYLE[name]}
+            self.grams = {
+                key: gram(style[key], 1) / style[key][0, 0].numel() for key in STYLE[name]
+            }
         self.masks = {}
         if masked:
             for key, value in style.items():
@@ -155,10 +155,14 @@ class Problem:
         low = to_input(np.zeros((1, 1, 3), np.float32), self.dtype)
         high = to_input(np.ones((1, 1, 3), np.float32), self.dtype)
         kind = torch.optim.Adam if optimiser == "adam" else torch.optim.LBFGS
-        options = {"lr": RATE} if optimiser == "adam" else {
-            **{"lr": 1, "max_iter": 1, "history_size": 100},
-            **{"tolerance_grad": 0, "tolerance_change": 0},
-        }
+        options = (
+            {"lr": RATE}
+            if optimiser == "adam"
+            else {
+                **{"lr": 1, "max_iter": 1, "history_size": 100},
+                **{"tolerance_grad": 0, "tolerance_change": 0},
+            }
+        )
         stepper, losses = kind([x], **options), []
 
         def closure():
