@@ -123,4 +123,4 @@ def test_bad_arguments_are_named():
 
 def test_too_much_memory_is_a_memory_error():
     with pytest.raises(MemoryError):
-        LBFGS(2**60, history=2**30)
+        LBFGS(2**30, history=2**31 - 1)
