@@ -124,3 +124,14 @@ def test_bad_arguments_are_named():
 def test_too_much_memory_is_a_memory_error():
     with pytest.raises(MemoryError):
         LBFGS(2**30, history=2**31 - 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_failed_allocation_is_a_memory_error():
+    for allocation in range(20):
+        try:
+            LBFGS(5, threads=2, fail_at=allocation)
+        except MemoryError:
+            continue
+        break
+    assert 5 < allocation < 19

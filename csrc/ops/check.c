@@ -84,6 +84,19 @@ ds_code ds_check_mask(const char *op, const char *name, const ds_tensor *mask, c
                    DS_DIMS(s));
 }
 
+ds_code ds_check_moments(const char *op, const ds_tensor *x, double epsilon, int64_t unbiased,
+                         ds_status *status)
+{
+    if (ds_check_positive(op, "epsilon", epsilon, status) != DS_OK)
+        return status->code;
+    if (unbiased && x->shape.h * x->shape.w < 2)
+        return ds_fail(status, DS_BAD_VALUE,
+                       "%s: unbiased=1 divides by H W - 1, but x of shape " DS_SHAPE
+                       " has one pixel; use unbiased=0 or a larger picture",
+                       op, DS_DIMS(x->shape));
+    return DS_OK;
+}
+
 ds_code ds_no_gradient(const char *op, const char *name, ds_status *status)
 {
     return ds_fail(status, DS_BAD_VALUE,

@@ -44,7 +44,7 @@ ds_code ds_check_mask(const char *op, const char *name, const ds_tensor *mask, c
                       ds_status *status);
 
 /* What the standard deviation of each map of x needs: a positive epsilon, and two pixels where its
-   divisor is H W - 1. Defined in ops/moments.c. */
+   divisor is H W - 1. */
 ds_code ds_check_moments(const char *op, const ds_tensor *x, double epsilon, int64_t unbiased,
                          ds_status *status);
 

@@ -9,19 +9,6 @@
 #include "core/graph.h"
 #include "ops/check.h"
 
-ds_code ds_check_moments(const char *op, const ds_tensor *x, double epsilon, int64_t unbiased,
-                         ds_status *status)
-{
-    if (ds_check_positive(op, "epsilon", epsilon, status) != DS_OK)
-        return status->code;
-    if (unbiased && x->shape.h * x->shape.w < 2)
-        return ds_fail(status, DS_BAD_VALUE,
-                       "%s: unbiased=1 divides by H W - 1, but x of shape " DS_SHAPE
-                       " has one pixel; use unbiased=0 or a larger picture",
-                       op, DS_DIMS(x->shape));
-    return DS_OK;
-}
-
 static ds_shape moments_shape(ds_shape x)
 {
     return (ds_shape){x.n, x.c, 1, 2};

@@ -46,12 +46,12 @@ static bool check_arguments(long long length, long long history, PyObject *rate,
 
 static PyObject *lbfgs_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *const names[] = {"n", "history", "rate", "threads", NULL};
+    static char *const names[] = {"n", "history", "rate", "threads", "fail_at", NULL};
     PyObject *rate = NULL, *threads = Py_None;
-    long long length = 0, history = 100;
+    long long length = 0, history = 100, fail_at = -1;
     int count = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "L|LO$O:LBFGS", (char **)names, &length,
-                                     &history, &rate, &threads))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "L|LO$OL:LBFGS", (char **)names, &length,
+                                     &history, &rate, &threads, &fail_at))
         return NULL;
     const double value = rate ? PyFloat_AsDouble(rate) : 1;
     if (PyErr_Occurred() || !check_arguments(length, history, rate, value) ||
@@ -60,7 +60,7 @@ static PyObject *lbfgs_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     ds_py_lbfgs *self = (ds_py_lbfgs *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
-    self->alloc = ds_alloc_make(-1);
+    self->alloc = ds_alloc_make(fail_at);
     self->length = length;
     self->process = getpid();
     if (!build(self, count, history, value))
@@ -135,9 +135,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "LBFGS(n, history=100, rate=1.0, *, threads=None)\n\n"
+    {Py_tp_doc, "LBFGS(n, history=100, rate=1.0, *, threads=None, fail_at=-1)\n\n"
                 "Limited-memory BFGS without line search, by the rule of torch.optim.LBFGS, on\n"
-                "arrays of n values. Holds 2 history + 2 such arrays."},
+                "arrays of n values. Holds 2 history + 2 such arrays. fail_at is for tests."},
     {Py_tp_new, lbfgs_new},
     {Py_tp_methods, methods},
     {Py_tp_dealloc, lbfgs_dealloc},

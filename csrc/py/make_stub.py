@@ -91,7 +91,13 @@ class Plan:
 @final
 class LBFGS:
     def __new__(
-        cls, n: int, history: int = 100, rate: float = 1.0, *, threads: int | None = None
+        cls,
+        n: int,
+        history: int = 100,
+        rate: float = 1.0,
+        *,
+        threads: int | None = None,
+        fail_at: int = -1,
     ) -> LBFGS: ...
     def step(
         self, x: NDArray[np.float32], loss: float, gradient: NDArray[np.float32], /
