@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 from depthstyle.errors import WeightsError
+from depthstyle.networks.loaded import LoadedNetwork
 from depthstyle.networks.network import Network, Weights
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
 from depthstyle.networks.vgg import ENCODER, VGG16, VGG19, VGG19_CAFFE
 
-__all__ = ["Network", "Weights", "build", "identify", "names"]
+__all__ = ["LoadedNetwork", "Network", "Weights", "build", "identify", "load", "names"]
 
 _NETWORKS = {
     network.name: network for network in (ENCODER, VGG16, VGG19, VGG19_CAFFE, SQUEEZENET1_1)
@@ -76,3 +80,48 @@ def identify(weights: Weights) -> Network:
     if first.shape[0] != 64:
         return ENCODER
     return VGG19 if "features.16.weight" in weights else VGG16
+
+
+def load(
+    name: str, weights: str | os.PathLike[str] | Weights, *, threads: int | None = None
+) -> LoadedNetwork:
+    """Return a network with its weights, to be called on arrays.
+
+    Parameters
+    ----------
+    name : str
+        What `build` takes.
+    weights : path or mapping of str to array
+        The published file in any format that `depthstyle.weights.open` reads, or its arrays.
+    threads : int, optional
+        Number of threads; by default what the engine is set to.
+
+    Returns
+    -------
+    LoadedNetwork
+        ``net(x)`` gives feature maps and ``net.gradient(x, dy)`` the gradient.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    WeightsError
+        The file cannot be read, or does not hold the network's arrays.
+
+    Examples
+    --------
+    >>> net = load("vgg19", "vgg19-dcbb9e9d.pth")  # doctest: +SKIP
+    >>> net(x, outputs=["features.20"])["features.20"].shape  # doctest: +SKIP
+    (1, 512, 28, 28)
+    """
+    from depthstyle.weights import load as load_weights
+
+    network = build(name)
+    if isinstance(weights, Mapping):
+        return LoadedNetwork(network, weights, threads=threads)
+    try:
+        return LoadedNetwork(network, load_weights(weights, without="classifier."), threads=threads)
+    except WeightsError as error:
+        if str(weights) in str(error):
+            raise
+        raise WeightsError(f"{weights}: not the weights of {name}; {error}") from error

@@ -20,15 +20,17 @@ _COUNTER = ".num_batches_tracked"
 _EMBEDDED = Path(__file__).parent / "encoder.safetensors"
 
 
-def load(path: str | os.PathLike[str], *, prefix: str = "") -> dict[str, NDArray[np.float32]]:
+def load(
+    path: str | os.PathLike[str], *, without: str | None = None
+) -> dict[str, NDArray[np.float32]]:
     """Read the weights of a network from a file, as float32.
 
     Parameters
     ----------
     path : path
         What `open` reads.
-    prefix : str, optional
-        Read only the arrays whose key begins with it, and keep it.
+    without : str, optional
+        Leave out the arrays whose key begins with it, such as ``"classifier."``.
 
     Returns
     -------
@@ -41,7 +43,9 @@ def load(path: str | os.PathLike[str], *, prefix: str = "") -> dict[str, NDArray
         The file is missing, damaged or of another format, or holds NaN or infinity.
     """
     file = open(path)
-    keys = [key for key in file if key.startswith(prefix) and not key.endswith(_COUNTER)]
+    keys = [key for key in file if not key.endswith(_COUNTER)]
+    if without is not None:
+        keys = [key for key in keys if not key.startswith(without)]
     return {key: _checked(file[key], f"{path}: {key}") for key in keys}
 
 

@@ -1,0 +1,176 @@
+"""A network with its weights as a function of arrays, and its gradient."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthstyle import _core
+from depthstyle.networks.network import Network, Weights
+
+Array = NDArray[np.float32]
+
+_MOST_PLANS = 4
+"""Plans kept for sizes used before; each holds memory for its feature maps."""
+
+
+class LoadedNetwork:
+    """A network with its weights, to be called on arrays.
+
+    Parameters
+    ----------
+    network : Network
+    weights : mapping of str to array
+        The weights under their published keys.
+    threads : int, optional
+        Number of threads; by default what the engine is set to.
+
+    Attributes
+    ----------
+    network : Network
+        Its ``layers`` and ``aliases`` are the names that `outputs` takes.
+    weights : mapping of str to array
+
+    Raises
+    ------
+    WeightsError
+        A key is missing or has another shape.
+    """
+
+    def __init__(self, network: Network, weights: Weights, *, threads: int | None = None) -> None:
+        self.network, self.weights = network, weights
+        self._threads = threads
+        self._last = network.layers[-1]
+        self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        size = network.minimum_size([self._last])
+        self._features((1, 3, size, size), [self._last])  # checks keys and shapes
+
+    def __call__(self, x: Array, outputs: Sequence[str] | None = None) -> Array | dict[str, Array]:
+        """Return feature maps.
+
+        Parameters
+        ----------
+        x : float32 (N, 3, H, W)
+            The input of the published module, which includes its normalisation.
+        outputs : sequence of str, optional
+            The wanted feature maps, by published (``"features.20"``) or canonical (``"relu4_1"``)
+            name; by default the last one alone.
+
+        Returns
+        -------
+        float32 (N, C, h, w), or dict of str to such arrays
+            The last feature map, or each of `outputs` under the name that it was asked by.
+
+        Raises
+        ------
+        ValueError
+            `x` is no finite float32 (N, 3, H, W) or too small, or a name is unknown.
+        """
+        names = self._names((self._last,) if outputs is None else outputs)
+        x = self._checked_input(x, names)
+        plan, _ = self._plan(x.shape, names, gradient=False)
+        maps = plan.run({"x": x})
+        return maps[0] if outputs is None else dict(zip(names, maps, strict=True))
+
+    def gradient(self, x: Array, dy: Array | Mapping[str, Array]) -> Array:
+        """Return the gradient of sum(y * dy) with respect to x, where y is ``net(x)``.
+
+        Parameters
+        ----------
+        x : float32 (N, 3, H, W)
+            As for the call.
+        dy : float32 (N, C, h, w), or mapping of str to such arrays
+            One array for the last feature map, or one for each named feature map, whose sums are
+            added.
+
+        Returns
+        -------
+        float32 (N, 3, H, W)
+
+        Raises
+        ------
+        ValueError
+            `x` is as in the call, or an array of `dy` is not finite, not float32, or not of its
+            feature map's shape.
+        """
+        given = dy if isinstance(dy, Mapping) else {self._last: dy}
+        names = self._names(given)
+        x = self._checked_input(x, names)
+        plan, shapes = self._plan(x.shape, names, gradient=True)
+        feeds = {"x": x}
+        for name, shape in zip(names, shapes, strict=True):
+            label = f"dy[{name!r}]" if isinstance(dy, Mapping) else "dy"
+            array = _checked(given[name], label)
+            if array.shape != shape:
+                raise ValueError(f"{label}: shape {array.shape}, the feature map has {shape}")
+            feeds[f"dy {name}"] = array
+        return plan.run(feeds)[0]
+
+    def _names(self, names: Any) -> tuple[str, ...]:
+        if isinstance(names, str) or not names:
+            raise ValueError(f"outputs={names!r}: give a list of one or more names")
+        for name in names:
+            self.network.layer(name)
+        return tuple(dict.fromkeys(names))
+
+    def _checked_input(self, x: Array, names: Sequence[str]) -> Array:
+        x = _checked(x, "x")
+        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(f"x: shape {x.shape}, expected (N, 3, H, W)")
+        least = self.network.minimum_size(names)
+        if min(x.shape[2:]) < least:
+            raise ValueError(
+                f"x: {x.shape[2]}x{x.shape[3]} pixels, {', '.join(names)} of "
+                f"{self.network.name} need at least {least}x{least}"
+            )
+        return x
+
+    def _features(self, shape: tuple[int, ...], names: Sequence[str]) -> tuple[Any, Any, list[Any]]:
+        graph = _core.Graph()
+        x = graph.input("x", shape, kind="map")
+        maps = self.network.features(graph, x, self.weights, names)
+        return graph, x, [maps[name] for name in names]
+
+    def _plan(self, shape: tuple[int, ...], names: tuple[str, ...], *, gradient: bool) -> Any:
+        """Return the compiled plan and the shapes of the feature maps.
+
+        The plan that was not used for longest is forgotten.
+        """
+        key = (shape, names, gradient)
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+            graph, x, nodes = self._features(shape, names)
+            shapes = [node.shape for node in nodes]
+            if gradient:
+                nodes = graph.gradient(_weighted_sum(graph, names, nodes), [x])
+            while len(self._plans) >= _MOST_PLANS:
+                self._plans.popitem(last=False)
+            self._plans[key] = graph.compile(nodes, threads=self._threads), shapes
+            return self._plans[key]
+
+
+def _weighted_sum(graph: Any, names: Sequence[str], nodes: Sequence[Any]) -> Any:
+    """Add sum(y * dy) over all feature maps; the arrays dy are inputs."""
+    total = None
+    for name, node in zip(names, nodes, strict=True):
+        dy = graph.input(f"dy {name}", node.shape, kind="map")
+        part = graph.sum_to(graph.multiply(node, dy))
+        total = part if total is None else graph.add(total, part)
+    return total
+
+
+def _checked(value: Any, name: str) -> Array:
+    array = np.asarray(value)
+    if array.dtype != np.float32:
+        raise ValueError(f"{name}: type {array.dtype}, expected float32; use astype(np.float32)")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: holds NaN or infinity; give finite numbers")
+    return np.ascontiguousarray(array)
