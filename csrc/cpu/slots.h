@@ -26,7 +26,14 @@ typedef struct ds_finish {
     bool active;         /* r < 0 becomes slope r, then at most `high` */
     float slope;
     float high;
+    bool stream; /* write past the caches: the output is larger than they are */
 } ds_finish;
+
+/* Cache lines that will be read soon. */
+typedef struct ds_lines {
+    const float *at;
+    int64_t count; /* 0: none */
+} ds_lines;
 
 /* One kernel position and block of input channels: where its pixels start, and its first row of
    packed weights. */

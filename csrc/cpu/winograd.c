@@ -29,7 +29,9 @@ enum {
     KEEP_BYTES = 5 << 20,      /* transformed weights up to here are computed once */
     STREAM_BYTES = 12 << 20,   /* and up to here a work item is a block of tiles */
     SCRATCH_BYTES = 700 << 10, /* of a worker, to stay in its second-level cache */
-    BAND_BYTES = 20 << 20,     /* transformed tiles of a band */
+    RUNS = 32, /* pieces of work to share out, at the least, where there are so many blocks */
+    STREAM_OUT_BYTES = 24 << 20, /* larger outputs go past the caches */
+    BAND_BYTES = 20 << 20,       /* transformed tiles of a band */
 };
 
 typedef struct winograd {
@@ -39,6 +41,7 @@ typedef struct winograd {
     int64_t in_blocks, out_blocks, groups;
     bool by_group;
     int64_t step;     /* tiles of one work item, or of a band: a multiple of 6 */
+    int64_t run;      /* blocks of tiles that one worker takes one after the other */
     int64_t u_stride; /* floats between two of the 36 matrices */
     int64_t u_group;  /* floats of the transformed weights of a group */
     int64_t v_stride;
@@ -102,6 +105,8 @@ static void set_order(winograd *plan)
     plan->step = plan->by_group ? BAND_BYTES / tile : SCRATCH_BYTES / (tile + product);
     plan->step = minimum(plan->step, plan->tiles) + SIX - 1;
     plan->step -= plan->step % SIX;
+    int64_t runs = plan->tiles / (plan->step * RUNS);
+    plan->run = runs < 1 ? 1 : minimum(runs, 8);
     plan->v_stride = odd_lines(plan->step * plan->in_blocks * DS_BLOCK);
     plan->m_stride = odd_lines(plan->step * WINO_GROUP);
 }
@@ -194,9 +199,18 @@ static void gather_tile(const work *w, const float *map, int64_t y, int64_t x, f
     }
 }
 
-/* Tiles [first, first + count) as v (36, count / 6, in_blocks, 6, 16); `at` of them come before in
-   v. Tiles beyond the last repeat it. */
-static void transform_input(const work *w, int64_t first, int64_t count, int64_t at, float *v)
+/* Where tile `slot` of 6 sixes tiles and a block of channels start in one of the 36 matrices of v,
+   (in_blocks / 4, sixes, 4, 6, 16) with fewer blocks in the last part. */
+static int64_t v_at(const winograd *plan, int64_t sixes, int64_t slot, int64_t block)
+{
+    int64_t part = block / 4 * 4, blocks = minimum(4, plan->in_blocks - part);
+    return ((part * sixes + slot / SIX * blocks + block - part) * SIX + slot % SIX) * DS_BLOCK;
+}
+
+/* Tiles [first, first + count) into v, where `at` of the 6 sixes tiles come before them. Tiles
+   beyond the last repeat it. */
+static void transform_input(const work *w, int64_t first, int64_t count, int64_t at, int64_t sixes,
+                            float *v)
 {
     const winograd *plan = w->plan;
     ds_shape s = w->conv.x->shape;
@@ -207,7 +221,7 @@ static void transform_input(const work *w, int64_t first, int64_t count, int64_t
             int64_t y = p.y - plan->pad, x = p.x - plan->pad, slot = at + i;
             const float *map = (const float *)w->conv.x->data +
                                (p.n * plan->in_blocks + block) * s.h * s.w * DS_BLOCK;
-            float *to = v + ((slot / SIX * plan->in_blocks + block) * SIX + slot % SIX) * DS_BLOCK;
+            float *to = v + v_at(plan, sixes, slot, block);
             bool inside = y >= 0 && x >= 0 && y + 6 <= s.h && x + 6 <= s.w;
             if (!inside)
                 gather_tile(w, map, y, x, border);
@@ -236,26 +250,54 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
         }
 }
 
-static void multiply(const winograd *plan, const float *v, const float *u, float *m, int64_t tiles,
-                     int64_t group)
+/* Of the rows of pixels under the block of tiles that starts at `first`, those to fetch during
+   product xi of a group: all are fetched by the end of the last group. */
+static ds_lines next_lines(const work *w, int64_t first, int64_t group, int64_t xi)
 {
-    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
-    for (int64_t xi = 0; xi < XI; xi++)
-        plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
-                                       m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
-                                       plan->in_blocks * DS_BLOCK, columns);
+    const winograd *plan = w->plan;
+    ds_shape s = w->conv.x->shape;
+    int64_t rows = 6 * plan->in_blocks, products = XI * plan->groups;
+    int64_t row = ((group * XI + xi) * rows + products - 1) / products;
+    if (first >= plan->tiles || row * products >= (group * XI + xi + 1) * rows)
+        return (ds_lines){0};
+    place p = place_of(plan, first);
+    int64_t y = p.y + row % 6 - plan->pad;
+    if (y < 0 || y >= s.h)
+        return (ds_lines){0};
+    return (ds_lines){.at = (const float *)w->conv.x->data +
+                            (((p.n * plan->in_blocks + row / 6) * s.h + y) * s.w + p.x) * DS_BLOCK,
+                      .count = minimum(plan->step * 4, s.w - p.x)};
 }
 
-static void block_item(void *context, int64_t item, int worker)
+static void multiply(const work *w, const float *v, const float *u, float *m, int64_t tiles,
+                     int64_t group, int64_t next)
+{
+    const winograd *plan = w->plan;
+    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
+    for (int64_t xi = 0; xi < XI; xi++) {
+        ds_lines lines = next_lines(w, next, group, xi);
+        plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
+                                       m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
+                                       plan->in_blocks * DS_BLOCK, columns, &lines);
+    }
+}
+
+/* A run of blocks, one after the other. */
+static void blocks_item(void *context, int64_t item, int worker)
 {
     const work *w = context;
     const winograd *plan = w->plan;
     float *m = w->scratch + worker * worker_floats(plan), *v = m + XI * plan->m_stride;
-    int64_t first = item * plan->step, count = minimum(plan->step, plan->tiles - first);
-    transform_input(w, first, (count + SIX - 1) / SIX * SIX, 0, v);
-    for (int64_t group = 0; group < plan->groups; group++) {
-        multiply(plan, v, w->u + group * plan->u_group, m, count, group);
-        transform_output(w, first, count, group, m);
+    int64_t end = minimum((item + 1) * plan->run * plan->step, plan->tiles);
+    for (int64_t first = item * plan->run * plan->step; first < end; first += plan->step) {
+        int64_t count = minimum(plan->step, end - first), next = first + plan->step;
+        int64_t sixes = (count + SIX - 1) / SIX;
+        transform_input(w, first, sixes * SIX, 0, sixes, v);
+        for (int64_t group = 0; group < plan->groups; group++) {
+            multiply(w, v, w->u + group * plan->u_group, m, count, group,
+                     next < end ? next : plan->tiles);
+            transform_output(w, first, count, group, m);
+        }
     }
 }
 
@@ -264,7 +306,7 @@ static void band_input_item(void *context, int64_t item, int worker)
     (void)worker;
     const work *w = context;
     float *v = w->scratch - XI * w->plan->v_stride;
-    transform_input(w, w->first + item * SIX, SIX, item * SIX, v);
+    transform_input(w, w->first + item * SIX, SIX, item * SIX, (w->tiles + SIX - 1) / SIX, v);
 }
 
 static void group_item(void *context, int64_t group, int worker)
@@ -273,7 +315,7 @@ static void group_item(void *context, int64_t group, int worker)
     const winograd *plan = w->plan;
     float *m = w->scratch + worker * worker_floats(plan), *u = m + XI * plan->m_stride;
     transform_weights(plan, &w->conv, group, u);
-    multiply(plan, w->scratch - XI * plan->v_stride, u, m, w->tiles, group);
+    multiply(w, w->scratch - XI * plan->v_stride, u, m, w->tiles, group, plan->tiles);
     transform_output(w, w->first, w->tiles, group, m);
 }
 
@@ -326,11 +368,13 @@ static void run(ds_backend *backend, const ds_step *step)
     work w = {.plan = plan, .conv = ds_conv_of(step), .scratch = shared + shared_floats(plan)};
     ds_pad_bias(w.conv.bias, bias, plan->out_blocks);
     w.finish = ds_finish_of(step, bias);
+    w.finish.stream = ds_stored(step->out) * (int64_t)sizeof(float) > STREAM_OUT_BYTES;
     if (!plan->by_group) {
         w.u = plan->kept ? plan->kept : shared;
         if (!plan->kept)
             ds_pool_run(backend->pool, plan->groups, weights_item, &w);
-        ds_pool_run(backend->pool, (plan->tiles + plan->step - 1) / plan->step, block_item, &w);
+        int64_t tiles = plan->run * plan->step;
+        ds_pool_run(backend->pool, (plan->tiles + tiles - 1) / tiles, blocks_item, &w);
         return;
     }
     for (w.first = 0; w.first < plan->tiles; w.first += plan->step) {

@@ -73,71 +73,86 @@ static TARGET void DS_SLOT(winograd_weights)(const float *taps, float *u, int64_
     }
 }
 
-/* Six tiles by `vectors` vectors of output channels, all input channels. The sum is closed every
-   64 channels: a sum of sums loses less than one long sum. */
+/* Six tiles by `vectors` vectors of output channels, over up to 64 input channels. */
 static inline __attribute__((always_inline)) TARGET void
 DS_SLOT(winograd_micro)(const float *v, const float *u, int64_t width, float *m, int64_t channels,
-                        const int vectors)
+                        bool add, const int vectors)
 {
-    for (int64_t begin = 0; begin < channels; begin += 64) {
-        int64_t end = begin + 64 < channels ? begin + 64 : channels;
-        vec sum[6][MICRO_VECTORS];
+    vec sum[6][MICRO_VECTORS];
 #pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = v_splat(0.0f);
+    for (int64_t block = 0; block < channels; block += DS_BLOCK, v += 6 * DS_BLOCK) {
+#pragma GCC unroll 2
+        for (int k = 0; k < DS_BLOCK; k++, u += width) {
+            vec w[MICRO_VECTORS];
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++)
-                sum[i][j] = v_splat(0.0f);
-        for (int64_t block = begin; block < end; block += DS_BLOCK) {
-            const float *value = v + block * 6;
-            const float *weight = u + block * width;
-#pragma GCC unroll 2
-            for (int k = 0; k < DS_BLOCK; k++, weight += width) {
-                vec w[MICRO_VECTORS];
+                w[j] = v_load(u + j * LANES);
+#pragma GCC unroll 6
+            for (int i = 0; i < 6; i++) {
+                vec x = v_splat(v[i * DS_BLOCK + k]);
 #pragma GCC unroll 4
                 for (int j = 0; j < vectors; j++)
-                    w[j] = v_load(weight + j * LANES);
-#pragma GCC unroll 6
-                for (int i = 0; i < 6; i++) {
-                    vec x = v_splat(value[i * DS_BLOCK + k]);
-#pragma GCC unroll 4
-                    for (int j = 0; j < vectors; j++)
-                        sum[i][j] = v_fma(x, w[j], sum[i][j]);
-                }
+                    sum[i][j] = v_fma(x, w[j], sum[i][j]);
             }
         }
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; i++)
-#pragma GCC unroll 4
-            for (int j = 0; j < vectors; j++) {
-                float *at = m + i * WINO_GROUP + j * LANES;
-                v_store(at, begin ? v_add(v_load(at), sum[i][j]) : sum[i][j]);
-            }
     }
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) {
+            float *at = m + i * WINO_GROUP + j * LANES;
+            v_store(at, add ? v_add(v_load(at), sum[i][j]) : sum[i][j]);
+        }
 }
 
-/* M = V U of one of the 36 products: v (sixes, channels / 16, 6, 16), u (columns / STRIP, channels,
-   STRIP) with a narrower last strip, m (6 sixes, WINO_GROUP). */
-static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, float *m,
-                                              int64_t sixes, int64_t channels, int64_t columns)
+/* The same for all columns. */
+static TARGET void DS_SLOT(winograd_six)(const float *v, const float *u, float *m, int64_t depth,
+                                         int64_t columns, int64_t channels, bool add)
 {
     for (int64_t strip = 0; strip < columns; strip += STRIP) {
         int64_t width = columns - strip < STRIP ? columns - strip : STRIP;
-        for (int64_t six = 0; six < sixes; six++)
-            for (int64_t j = 0; j < width; j += MICRO_VECTORS * LANES) {
-                const float *value = v + six * 6 * channels;
-                const float *weight = u + strip * channels + j;
-                float *out = m + six * 6 * WINO_GROUP + strip + j;
-                int64_t vectors = (width - j) / LANES;
-                if (vectors >= MICRO_VECTORS)
-                    DS_SLOT(winograd_micro)(value, weight, width, out, channels, MICRO_VECTORS);
-                else if (vectors == 3)
-                    DS_SLOT(winograd_micro)(value, weight, width, out, channels,
-                                            MICRO_VECTORS < 3 ? MICRO_VECTORS : 3);
-                else if (vectors == 2)
-                    DS_SLOT(winograd_micro)(value, weight, width, out, channels, 2);
-                else
-                    DS_SLOT(winograd_micro)(value, weight, width, out, channels, 1);
-            }
+        for (int64_t j = 0; j < width; j += MICRO_VECTORS * LANES) {
+            const float *weight = u + strip * depth + j;
+            float *out = m + strip + j;
+            int64_t vectors = (width - j) / LANES;
+            if (vectors >= MICRO_VECTORS)
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, MICRO_VECTORS);
+            else if (vectors == 3)
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add,
+                                        MICRO_VECTORS < 3 ? MICRO_VECTORS : 3);
+            else if (vectors == 2)
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, 2);
+            else
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, 1);
+        }
+    }
+}
+
+/* M = V U of one of the 36 products: v (depth / 64, sixes, 4, 6, 16) with fewer blocks
+   of channels in the last part, u (columns / STRIP, depth,
+   STRIP) with a narrower last strip, m (6 sixes, WINO_GROUP). The sum is closed every 64 input
+   channels: a sum of sums loses less than one long sum, and the weights of 64 stay in the first
+   cache. The memory to be read after this is fetched meanwhile. */
+static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, float *m,
+                                              int64_t sixes, int64_t depth, int64_t columns,
+                                              const ds_lines *next)
+{
+    const int64_t share = next->count / sixes + 1;
+    for (int64_t begin = 0; begin < depth; begin += 64) {
+        int64_t channels = depth - begin < 64 ? depth - begin : 64;
+        int64_t width = columns < STRIP ? columns : STRIP;
+        for (int64_t six = 0; six < sixes; six++) {
+            const float *value = v + (begin * sixes + six * channels) * 6;
+            for (int64_t i = six * share; begin == 0 && i < (six + 1) * share && i < next->count;
+                 i++)
+                __builtin_prefetch(next->at + i * DS_BLOCK, 0, 2);
+            DS_SLOT(winograd_six)(value, u + begin * width, m + six * 6 * WINO_GROUP, depth,
+                                  columns, channels, begin > 0);
+        }
     }
 }
 
@@ -176,8 +191,13 @@ static TARGET void DS_SLOT(winograd_output)(const float *m, int64_t stride, floa
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
                 int64_t at = i * row + j * DS_BLOCK + lane;
-                if (j < columns)
-                    v_store(y + at, DS_SLOT(finish)(e[j], finish, at, lane));
+                if (j >= columns)
+                    break;
+                vec r = DS_SLOT(finish)(e[j], finish, at, lane);
+                if (finish->stream)
+                    v_stream(y + at, r);
+                else
+                    v_store(y + at, r);
             }
         }
     }
