@@ -35,6 +35,8 @@ typedef struct ds_lines {
     int64_t count; /* 0: none */
 } ds_lines;
 
+enum { WINO_NEXT = 2 }; /* runs of lines fetched during one product */
+
 /* One kernel position and block of input channels: where its pixels start, and its first row of
    packed weights. */
 typedef struct ds_tap {

@@ -30,7 +30,7 @@ enum {
     STREAM_BYTES = 12 << 20,   /* and up to here a work item is a block of tiles */
     SCRATCH_BYTES = 700 << 10, /* of a worker, to stay in its second-level cache */
     RUNS = 32, /* pieces of work to share out, at the least, where there are so many blocks */
-    STREAM_OUT_BYTES = 24 << 20, /* larger outputs go past the caches */
+    STREAM_OUT_BYTES = 12 << 20, /* larger outputs go past the caches */
     BAND_BYTES = 20 << 20,       /* transformed tiles of a band */
 };
 
@@ -250,35 +250,47 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
         }
 }
 
-/* Of the rows of pixels under the block of tiles that starts at `first`, those to fetch during
-   product xi of a group: all are fetched by the end of the last group. */
-static ds_lines next_lines(const work *w, int64_t first, int64_t group, int64_t xi)
+/* Pixels of a row under the block of tiles that starts at `first`. */
+static ds_lines row_lines(const winograd *plan, const float *map, ds_shape s, int64_t block,
+                          int64_t blocks, int64_t first, int64_t row)
 {
-    const winograd *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    int64_t rows = 6 * plan->in_blocks, products = XI * plan->groups;
-    int64_t row = ((group * XI + xi) * rows + products - 1) / products;
-    if (first >= plan->tiles || row * products >= (group * XI + xi + 1) * rows)
-        return (ds_lines){0};
     place p = place_of(plan, first);
-    int64_t y = p.y + row % 6 - plan->pad;
-    if (y < 0 || y >= s.h)
+    int64_t y = p.y + row;
+    if (!map || y >= s.h)
         return (ds_lines){0};
-    return (ds_lines){.at = (const float *)w->conv.x->data +
-                            (((p.n * plan->in_blocks + row / 6) * s.h + y) * s.w + p.x) * DS_BLOCK,
+    return (ds_lines){.at = map + (((p.n * blocks + block) * s.h + y) * s.w + p.x) * DS_BLOCK,
                       .count = minimum(plan->step * 4, s.w - p.x)};
 }
 
+/* What to fetch during product xi of a group: the input of the next block, spread over all groups,
+   less the two rows that the tiles above have brought; and what the epilogue of this one reads. */
+static void next_lines(const work *w, int64_t group, int64_t xi, int64_t first, int64_t next,
+                       ds_lines lines[WINO_NEXT])
+{
+    const winograd *plan = w->plan;
+    int64_t rows = 4 * plan->in_blocks, products = XI * plan->groups, at = group * XI + xi;
+    int64_t row = (at * rows + products - 1) / products;
+    lines[0] = lines[1] = (ds_lines){0};
+    if (next < plan->tiles && row * products < (at + 1) * rows)
+        lines[0] = row_lines(plan, w->conv.x->data, w->conv.x->shape, row / 4, plan->in_blocks,
+                             next, row % 4 + 2 - plan->pad);
+    int64_t block = group * (WINO_GROUP / DS_BLOCK) + xi / 8;
+    if (xi < 32 && block < plan->out_blocks)
+        lines[1] = row_lines(plan, xi % 2 ? w->finish.addend : w->finish.gate, w->conv.y->shape,
+                             block, plan->out_blocks, first, xi / 2 % 4);
+}
+
 static void multiply(const work *w, const float *v, const float *u, float *m, int64_t tiles,
-                     int64_t group, int64_t next)
+                     int64_t group, int64_t first, int64_t next)
 {
     const winograd *plan = w->plan;
     int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
     for (int64_t xi = 0; xi < XI; xi++) {
-        ds_lines lines = next_lines(w, next, group, xi);
+        ds_lines lines[WINO_NEXT];
+        next_lines(w, group, xi, first, next, lines);
         plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
                                        m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
-                                       plan->in_blocks * DS_BLOCK, columns, &lines);
+                                       plan->in_blocks * DS_BLOCK, columns, lines);
     }
 }
 
@@ -294,7 +306,7 @@ static void blocks_item(void *context, int64_t item, int worker)
         int64_t sixes = (count + SIX - 1) / SIX;
         transform_input(w, first, sixes * SIX, 0, sixes, v);
         for (int64_t group = 0; group < plan->groups; group++) {
-            multiply(w, v, w->u + group * plan->u_group, m, count, group,
+            multiply(w, v, w->u + group * plan->u_group, m, count, group, first,
                      next < end ? next : plan->tiles);
             transform_output(w, first, count, group, m);
         }
@@ -315,7 +327,7 @@ static void group_item(void *context, int64_t group, int worker)
     const winograd *plan = w->plan;
     float *m = w->scratch + worker * worker_floats(plan), *u = m + XI * plan->m_stride;
     transform_weights(plan, &w->conv, group, u);
-    multiply(w, w->scratch - XI * plan->v_stride, u, m, w->tiles, group, plan->tiles);
+    multiply(w, w->scratch - XI * plan->v_stride, u, m, w->tiles, group, w->first, plan->tiles);
     transform_output(w, w->first, w->tiles, group, m);
 }
 

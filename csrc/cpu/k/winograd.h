@@ -132,6 +132,14 @@ static TARGET void DS_SLOT(winograd_six)(const float *v, const float *u, float *
     }
 }
 
+/* Starts reading part `part` of `parts`. */
+static inline void DS_SLOT(fetch)(const ds_lines *lines, int64_t part, int64_t parts)
+{
+    int64_t share = (lines->count + parts - 1) / parts;
+    for (int64_t i = part * share; i < (part + 1) * share && i < lines->count; i++)
+        __builtin_prefetch(lines->at + i * DS_BLOCK, 0, 2);
+}
+
 /* M = V U of one of the 36 products: v (depth / 64, sixes, 4, 6, 16) with fewer blocks
    of channels in the last part, u (columns / STRIP, depth,
    STRIP) with a narrower last strip, m (6 sixes, WINO_GROUP). The sum is closed every 64 input
@@ -139,17 +147,15 @@ static TARGET void DS_SLOT(winograd_six)(const float *v, const float *u, float *
    cache. The memory to be read after this is fetched meanwhile. */
 static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, float *m,
                                               int64_t sixes, int64_t depth, int64_t columns,
-                                              const ds_lines *next)
+                                              const ds_lines next[WINO_NEXT])
 {
-    const int64_t share = next->count / sixes + 1;
     for (int64_t begin = 0; begin < depth; begin += 64) {
         int64_t channels = depth - begin < 64 ? depth - begin : 64;
         int64_t width = columns < STRIP ? columns : STRIP;
         for (int64_t six = 0; six < sixes; six++) {
             const float *value = v + (begin * sixes + six * channels) * 6;
-            for (int64_t i = six * share; begin == 0 && i < (six + 1) * share && i < next->count;
-                 i++)
-                __builtin_prefetch(next->at + i * DS_BLOCK, 0, 2);
+            for (int j = 0; begin == 0 && j < WINO_NEXT; j++)
+                DS_SLOT(fetch)(&next[j], six, sixes);
             DS_SLOT(winograd_six)(value, u + begin * width, m + six * 6 * WINO_GROUP, depth,
                                   columns, channels, begin > 0);
         }
