@@ -3,6 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Larger outputs are written past the caches, which they would only sweep clean. */
+enum { STREAM_BYTES = 12 << 20 };
+
 ds_conv ds_conv_of(const ds_step *step)
 {
     ds_conv conv = {.x = step->in[0], .w = step->in[1], .y = step->out};
@@ -44,6 +47,7 @@ ds_finish ds_finish_of(const ds_step *step, const float *bias)
         .active = e->active,
         .slope = e->activation == DS_LEAKY_RELU ? (float)e->alpha : 0.0f,
         .high = e->activation == DS_RELU6 ? 6.0f : INFINITY,
+        .stream = ds_stored(step->out) * (int64_t)sizeof(float) > STREAM_BYTES,
     };
 }
 

@@ -28,10 +28,9 @@ enum {
     SIX = 6,                   /* tiles of one register tile */
     KEEP_BYTES = 5 << 20,      /* transformed weights up to here are computed once */
     STREAM_BYTES = 12 << 20,   /* and up to here a work item is a block of tiles */
-    SCRATCH_BYTES = 700 << 10, /* of a worker, to stay in its second-level cache */
-    RUNS = 32, /* pieces of work to share out, at the least, where there are so many blocks */
-    STREAM_OUT_BYTES = 12 << 20, /* larger outputs go past the caches */
-    BAND_BYTES = 20 << 20,       /* transformed tiles of a band */
+    SCRATCH_BYTES = 500 << 10, /* of a worker, to stay in its second-level cache */
+    RUNS = 32,                 /* pieces of work to share out, where there are so many blocks */
+    BAND_BYTES = 20 << 20,     /* transformed tiles of a band */
 };
 
 typedef struct winograd {
@@ -380,7 +379,6 @@ static void run(ds_backend *backend, const ds_step *step)
     work w = {.plan = plan, .conv = ds_conv_of(step), .scratch = shared + shared_floats(plan)};
     ds_pad_bias(w.conv.bias, bias, plan->out_blocks);
     w.finish = ds_finish_of(step, bias);
-    w.finish.stream = ds_stored(step->out) * (int64_t)sizeof(float) > STREAM_OUT_BYTES;
     if (!plan->by_group) {
         w.u = plan->kept ? plan->kept : shared;
         if (!plan->kept)

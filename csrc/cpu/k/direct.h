@@ -79,8 +79,12 @@ static TARGET void DS_SLOT(direct_row)(const ds_direct *d, const ds_finish *fini
             for (int64_t i = stored - first; i < count; i++) {
                 int64_t at =
                     column / DS_BLOCK * d->y_block + (first + i) * d->y_step + column % DS_BLOCK;
-                vec r = v_load(total + i * WINO_GROUP + column);
-                v_store(d->y + at, DS_SLOT(finish)(r, finish, at, column));
+                vec r =
+                    DS_SLOT(finish)(v_load(total + i * WINO_GROUP + column), finish, at, column);
+                if (finish->stream)
+                    v_stream(d->y + at, r);
+                else
+                    v_store(d->y + at, r);
             }
     }
 }
