@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from depthstyle import _core, losses
 from depthstyle.networks import Network, Weights
-from depthstyle.presets import Preset
+from depthstyle.presets import Preset, check_choice, check_count
 
 Array = NDArray[np.float32]
 Loss = Callable[[Any, Any, dict[str, Any]], Any]
@@ -32,6 +32,11 @@ class Engine:
 
     backend: str = "cpu"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("backend", self.backend, ("cpu", "ref"))
+        if self.threads is not None:
+            check_count("threads", self.threads)
 
     @property
     def device(self) -> str:

@@ -97,9 +97,9 @@ class Preset:
 
     def __post_init__(self) -> None:
         normalisation(self.normalisation)
-        _check_choice("optimizer", self.optimizer, ("lbfgs", "adam"))
-        _check_choice("init", self.init, ("content", "noise"))
-        _check_choice("pooling", self.pooling, ("max", "average"))
+        check_choice("optimizer", self.optimizer, ("lbfgs", "adam"))
+        check_choice("init", self.init, ("content", "noise"))
+        check_choice("pooling", self.pooling, ("max", "average"))
         for name in ("content_weight", "tv_weight", "laplacian_weight", "weight_decay"):
             check_number(name, getattr(self, name))
         for weight in self.style_weights(1):
@@ -162,7 +162,8 @@ def _as_weights(layers: Mapping[str, float] | Sequence[str]) -> dict[str, float]
     return dict.fromkeys(layers, 1.0)
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse what is none of the choices."""
     if value not in choices:
         raise ValueError(f"{name}={value!r}: choose from {', '.join(choices)}")
 

@@ -27,7 +27,7 @@ from depthstyle.objective import (
     style_groups,
 )
 from depthstyle.optimisers import Adam, Lbfgs, Optimiser
-from depthstyle.presets import Options, Preset, check_count, check_number
+from depthstyle.presets import Options, Preset, check_choice, check_count, check_number
 from depthstyle.presets import preset as find_preset
 
 Array = NDArray[np.float32]
@@ -126,10 +126,8 @@ class Session:
         **options: Unpack[Options],
     ) -> None:
         check_count("seed", seed, least=0)
-        if preserve_colour not in (None, "luminance", "covariance"):
-            raise ValueError(
-                f"preserve_colour={preserve_colour!r}: choose 'luminance' or 'covariance'"
-            )
+        if preserve_colour is not None:
+            check_choice("preserve_colour", preserve_colour, ("luminance", "covariance"))
         check_number("style_scale", style_scale)
         self.preset: Preset = find_preset(preset).with_options(options)
         self._preset_name = preset

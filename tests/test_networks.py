@@ -51,7 +51,7 @@ def test_each_layer_has_a_pixel_at_its_minimum_size_and_none_below(name):
             shape = build(name, weights, (least, least), [layer])[layer].shape
             assert min(shape[2:]) == 1, layer
             if least > 1:
-                with pytest.raises(ValueError, match="pool|conv2d|kernel"):
+                with pytest.raises(ValueError, match=r"pool|conv2d|kernel"):
                     build(name, weights, (least - 1, least), [layer])
 
 
@@ -104,7 +104,7 @@ def test_weights_of_deeper_layers_may_be_missing():
 def test_unknown_names_are_refused_with_the_choices():
     with pytest.raises(ValueError, match="'vgg11': unknown; choose from encoder"):
         networks.build("vgg11")
-    with pytest.raises(ValueError, match="'relu6_1': vgg16 has none.*relu5_3"):
+    with pytest.raises(ValueError, match=r"'relu6_1': vgg16 has none.*relu5_3"):
         networks.build("vgg16").layer("relu6_1")
     with pytest.raises(ValueError, match="pooling='sum'"):
         build("encoder", seeded.encoder_weights(), (32, 32), ["relu2_1"], "sum")
