@@ -33,6 +33,7 @@ from depthstyle.presets import preset as find_preset
 Array = NDArray[np.float32]
 WeightsSource = networks.Weights | str | os.PathLike[str]
 
+_SAME_SHAPE = 0.02  # by how much the proportions of depth and photograph may differ
 _MINIMUM_POOLS = 3  # of a Laplacian loss: its kernel is 3 x 3 pools and has no border
 
 
@@ -54,8 +55,9 @@ class Session:
         The photograph, as for `as_image`.
     styles : array (h, w, 3) or sequence of such arrays
         One style picture or several, of any sizes.
-    depth : array (H, W), optional
-        Depth of the photograph, 0 nearest to 1 farthest; masks are functions of it.
+    depth : array (h, w), optional
+        Depth of the photograph in its proportions, 0 nearest to 1 farthest; masks are functions
+        of it.
     style_masks : mask or sequence of mask, optional
         Where each style counts: what `depth_mask` accepts, or None for everywhere.
     content_mask : mask, optional
@@ -380,18 +382,18 @@ class Session:
     def _plan_stages(
         self,
         depth: ArrayLike | None,
-        depth_size: tuple[int, int],
+        content_size: tuple[int, int],
         content_mask: MaskSpec | None,
         style_masks: Sequence[MaskSpec | None],
     ) -> list[_Stage]:
         """Choose the sizes and compute every mask, so that a bad one is found before the work."""
-        distance = None
+        distance, (height, width) = None, content_size
         if depth is not None:
             distance = as_depth(depth)
-            if distance.shape != depth_size:
+            if abs(distance.shape[0] * width / (distance.shape[1] * height) - 1) > _SAME_SHAPE:
                 raise ImageError(
                     f"depth: {distance.shape[0]}x{distance.shape[1]} pixels, must have the "
-                    f"content's {depth_size[0]}x{depth_size[1]}; resize it"
+                    f"proportions of the content's {height}x{width}; cut or resize it"
                 )
         full = self._content.shape[:2]
         sizes = [full]

@@ -111,54 +111,18 @@ def test_command_passes_every_option_on(files, stylize, monkeypatch):
         raise ValueError("stop here")
 
     monkeypatch.setattr(gatys, "make_session", make_session)
-    words = [
-        "--method",
-        "lapstyle",
-        "--preset",
-        "lapstyle",
-        "--mask",
-        "sigmoid",
-        "--mask",
-        "all",
-        "--content-mask",
-        "linear",
-        "--size",
-        "20",
-        "--style-scale",
-        "1.5",
-        "--preserve-colour",
-        "luminance",
-        "--threads",
-        "1",
-        "--backend",
-        "ref",
-        "--scales",
-        "1",
-        "--optimizer",
-        "adam",
-        "--learning-rate",
-        "0.1",
-        "--init",
-        "noise",
-        "--content-weight",
-        "0.5",
-        "--style-weight",
-        "1,2",
-        "--tv-weight",
-        "0.25",
-        "--laplacian-weight",
-        "3",
-        "--laplacian-pools",
-        "4,8",
-        "--content-layers",
-        "relu3_1",
-        "--style-layers",
-        "relu1_1,relu2_1=0.5",
-        "--normalisation",
-        "sum",
-        "--pooling",
-        "average",
-    ]
+    options = {
+        "--method": "lapstyle", "--preset": "lapstyle", "--content-mask": "linear",
+        "--size": "20", "--style-scale": "1.5", "--preserve-colour": "luminance",
+        "--threads": "1", "--backend": "ref", "--scales": "1", "--optimizer": "adam",
+        "--learning-rate": "0.1", "--init": "noise", "--content-weight": "0.5",
+        "--style-weight": "1,2", "--tv-weight": "0.25", "--laplacian-weight": "3",
+        "--laplacian-pools": "4,8", "--content-layers": "relu3_1",
+        "--style-layers": "relu1_1,relu2_1=0.5", "--normalisation": "sum",
+        "--pooling": "average",
+    }  # fmt: skip
+    words = [word for option in options.items() for word in option]
+    words += ["--mask", "sigmoid", "--mask", "all"]
     words += ["--depth", str(files / "depth.npy"), "--start", str(files / "content.png")]
     assert stylize(*words, styles=("style.png", "style.png")) == 2
     depth, start = made.pop("depth"), made.pop("start")
@@ -194,6 +158,8 @@ def test_command_with_two_styles_by_depth(files, stylize, capsys):
         ["--depth", "gone.npy"],
         ["--content-layers", "relu1_1=x"],
         ["--preview", "0"],
+        ["--losses", "losses.txt"],
+        ["--losses", "gone/losses.png"],
         ["--preserve-colour", "hue"],
     ],
 )

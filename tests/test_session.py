@@ -156,6 +156,13 @@ def test_each_style_has_its_mask_and_its_loss(session):
     assert len(run.losses["style 2"]) == 2
 
 
+def test_depth_may_have_another_resolution(session):
+    fine = np.repeat(np.repeat(DEPTH, 2, axis=0), 2, axis=1)
+    expected = session(depth=DEPTH, style_masks="sigmoid").step(2)
+    found = session(depth=fine, style_masks="sigmoid").step(2)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 def test_masks_may_be_words_arrays_or_functions(session):
     expected = session(depth=DEPTH, style_masks="linear:0.2..1").step(2)
     found = session(depth=DEPTH, style_masks=lambda depth: 0.2 + 0.8 * depth).step(2)
@@ -203,7 +210,7 @@ def test_eta_is_refused_exactly_where_it_is_zero_in_float32():
         ({"style_layers": "relu1_1"}, "give a list of names"),
         ({"style_masks": "sigmoid"}, "needs a depth map; give depth"),
         ({"style_masks": ["sigmoid", None]}, "2 masks for 1 styles"),
-        ({"depth": DEPTH[1:]}, "depth: 36x53 pixels, must have the content's 37x53"),
+        ({"depth": DEPTH[1:]}, "depth: 36x53 pixels, must have the proportions of .* 37x53"),
         ({"start": STYLE}, "start: 44x31 pixels"),
         ({"preserve_colour": "hue"}, "preserve_colour='hue'"),
         ({"laplacian_weight": 1.0, "laplacian_pools": (4, 16)}, "at least 48"),

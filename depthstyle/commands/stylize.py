@@ -25,6 +25,7 @@ _SETTINGS = (
     "init",
     "pooling",
 )
+_FIGURES = (".png", ".svg", ".pdf")
 _PARAMETERS = ("weights", "size", "style_scale", "seed", "preserve_colour", "threads", "backend")
 
 
@@ -125,6 +126,10 @@ def run(args: argparse.Namespace) -> None:
 
     output = Path(args.output)
     check_output(output)
+    if args.losses is not None and Path(args.losses).suffix not in _FIGURES:
+        raise ValueError(f"--losses {args.losses}: use one of the suffixes {', '.join(_FIGURES)}")
+    if args.losses is not None and not Path(args.losses).parent.is_dir():
+        raise ValueError(f"--losses {args.losses}: its folder does not exist; create it first")
     if args.preview is not None and args.preview < 1:
         raise ValueError(f"--preview {args.preview}: must be at least 1")
     options = {
