@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "evaluate": ("depthstyle.evaluation.command", "compare two methods in a table"),
     "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),
+    "weights": ("depthstyle.weights.command", "list, download and look into files of weights"),
 }
 """Name of each sub-command: its module and its line in ``depthstyle --help``."""
 

@@ -1,9 +1,9 @@
-"""Weights of networks: read from files, and the embedded encoder."""
+"""Weights of networks: from files of many formats, published ones by name, and the embedded."""
 
 from __future__ import annotations
 
+import functools
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
+from depthstyle.weights.cache import add, find, get
 from depthstyle.weights.formats import TensorFile, open
 
-__all__ = ["TensorFile", "embedded", "load", "open"]
+__all__ = ["TensorFile", "add", "embedded", "find", "get", "load", "open"]
 
 _COUNTER = ".num_batches_tracked"
 
@@ -49,7 +50,7 @@ def load(
     return {key: _checked(file[key], f"{path}: {key}") for key in keys}
 
 
-@cache
+@functools.cache
 def embedded() -> dict[str, NDArray[np.float32]]:
     """Return the weights of the encoder that is part of the package.
 

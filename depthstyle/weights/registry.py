@@ -1,0 +1,118 @@
+"""The published files of weights that depthstyle knows by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from depthstyle.errors import WeightsError
+
+_MIB = 1 << 20
+_TORCHVISION = "code BSD-3-Clause, weights not stated separately"
+_JOHNSON = "free for personal and research use only; commercial use needs the authors' consent"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file of weights.
+
+    Attributes
+    ----------
+    name : str
+        Its name on the command line.
+    network : str or None
+        The network that it belongs to, for `depthstyle.networks.build`.
+    url : str
+        Where it is published.
+    size : int
+        Bytes; of some files only the published, rounded size.
+    sha256 : str
+        Its SHA-256 in hexadecimal, or the beginning of it that is published; empty where nothing
+        is.
+    licence : str
+        What the publisher says.
+    non_commercial : bool
+        The licence forbids commercial use.
+    """
+
+    name: str
+    network: str | None
+    url: str
+    size: int
+    sha256: str
+    licence: str
+    non_commercial: bool = False
+
+    @property
+    def filename(self) -> str:
+        """The name of the file in the cache."""
+        return f"{self.name}-{self.url.rsplit('/', 1)[-1]}"
+
+
+def _torchvision(name: str, filename: str, mebibytes: float) -> Published:
+    prefix = filename.removesuffix(".pth").rsplit("-", 1)[-1]
+    url = f"https://download.pytorch.org/models/{filename}"
+    return Published(name, name, url, int(mebibytes * _MIB), prefix, _TORCHVISION)
+
+
+def _adain(name: str, filename: str, size: int) -> Published:
+    url = f"https://github.com/naoto0804/pytorch-AdaIN/releases/download/v0.0.0/{filename}"
+    return Published(name, None, url, size, "", "code MIT, weights not stated separately")
+
+
+def _ncnn(style: str, sha256: str) -> Published:
+    folder = "https://raw.githubusercontent.com/nihui/ncnn-android-styletransfer/master"
+    url = f"{folder}/app/src/main/assets/{style}.bin"
+    licence = "BSD-3-Clause in the sources beside it, weights not stated separately"
+    return Published(f"fast-{style.replace('_', '-')}", None, url, 3_368_140, sha256, licence)
+
+
+def _johnson(group: str, style: str) -> Published:
+    folder = "http://cs.stanford.edu/people/jcjohns/fast-neural-style/models"
+    name = f"johnson-{group.split('_')[0]}-{style.replace('_', '-')}"
+    size = 20 * _MIB if group == "eccv16" else 10 * _MIB
+    url = f"{folder}/{group}/{style}.t7"
+    return Published(name, None, url, size, "", _JOHNSON, non_commercial=True)
+
+
+_INSTANCE_NORM = ("candy", "la_muse", "mosaic", "feathers", "the_scream", "udnie")
+_ECCV16 = ("the_wave", "starry_night", "la_muse", "composition_vii")
+
+PUBLISHED = {
+    file.name: file
+    for file in (
+        _torchvision("vgg19", "vgg19-dcbb9e9d.pth", 548.1),
+        _torchvision("vgg16", "vgg16-397923af.pth", 527.8),
+        _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 4.7),
+        Published(
+            "vgg19-caffe",
+            "vgg19-caffe",
+            "https://bethgelab.org/media/uploads/pytorch_models/vgg_conv.pth",
+            80_097_536,
+            "",
+            "code MIT, weights not stated separately",
+        ),
+        _adain("adain-encoder", "vgg_normalised.pth", 80_102_481),
+        _adain("adain-decoder", "decoder.pth", 14_020_876),
+        _ncnn("candy", "33cee36c21be4074eb580fdddebe19e02ffe572a2e302106d739796ea601161c"),
+        _ncnn("mosaic", "b743d9de15069e384dcc95fd2efde910086933a476442efa745cac4b6c529b33"),
+        _ncnn("pointilism", "631e78787b008e268b8f3758d00d79928c4e72134c9062b9a78382e1e407ecae"),
+        _ncnn("rain_princess", "63665e8116d4bab2dfc5a9f1d5d6a71c43055ff41349bbff1a4e865652c188df"),
+        _ncnn("udnie", "010006b6d1b7ec281cbe57024d22caad9b1dcf27eb6eef080d93495be306e66f"),
+        *(_johnson("instance_norm", style) for style in _INSTANCE_NORM),
+        *(_johnson("eccv16", style) for style in _ECCV16),
+    )
+}
+"""The files by name."""
+
+
+def published(name: str) -> Published:
+    """Return a published file by its name.
+
+    Raises
+    ------
+    WeightsError
+        The name is unknown.
+    """
+    if name not in PUBLISHED:
+        raise WeightsError(f"weights {name!r}: unknown; choose from {', '.join(PUBLISHED)}")
+    return PUBLISHED[name]
