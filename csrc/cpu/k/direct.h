@@ -65,22 +65,21 @@ static TARGET void DS_SLOT(direct_six)(const ds_direct *d, int64_t first, float 
     }
 }
 
-/* A run of pixels of one row, into blocks. The last six overlap those before, which are not stored
-   again: the addend may lie where they are. A run shorter than six reads beyond its end. */
+/* A run of pixels of one row, into blocks. The last six begin early, among pixels that are stored
+   already and stay as they are: the addend may lie in the output. A run shorter than six reads
+   beyond its end. */
 static TARGET void DS_SLOT(direct_row)(const ds_direct *d, const ds_finish *finish)
 {
     float total[6 * WINO_GROUP];
-    for (int64_t first = 0; first < d->pixels; first += 6) {
-        int64_t count = d->pixels < 6 ? d->pixels : 6, stored = first;
-        if (first + count > d->pixels)
-            first = d->pixels - count;
+    for (int64_t done = 0; done < d->pixels; done += 6) {
+        int64_t end = done + 6 < d->pixels ? done + 6 : d->pixels;
+        int64_t first = end < 6 ? 0 : end - 6;
         DS_SLOT(direct_six)(d, first, total);
         for (int64_t column = 0; column < d->columns; column += LANES)
-            for (int64_t i = stored - first; i < count; i++) {
-                int64_t at =
-                    column / DS_BLOCK * d->y_block + (first + i) * d->y_step + column % DS_BLOCK;
-                vec r =
-                    DS_SLOT(finish)(v_load(total + i * WINO_GROUP + column), finish, at, column);
+            for (int64_t i = done; i < end; i++) {
+                int64_t at = column / DS_BLOCK * d->y_block + i * d->y_step + column % DS_BLOCK;
+                vec r = v_load(total + (i - first) * WINO_GROUP + column);
+                r = DS_SLOT(finish)(r, finish, at, column);
                 if (finish->stream)
                     v_stream(d->y + at, r);
                 else
