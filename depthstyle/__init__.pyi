@@ -1,4 +1,5 @@
 from . import evaluation, kernels, networks, study, weights
+from ._core import get_num_threads, set_num_threads
 from .colour import match_colour, match_luminance
 from .depth import (
     DepthMap,
@@ -23,6 +24,7 @@ from .images import Picture, as_image, read_image, read_picture, read_recipe, re
 from .masks import depth_mask
 from .plots import comparison_grid, contact_sheet, loss_curves
 from .session import Session
+from .styles import make_style
 
 __version__: str
 
@@ -44,8 +46,10 @@ __all__ = [
     "depth_mask",
     "depth_picture",
     "evaluation",
+    "get_num_threads",
     "kernels",
     "loss_curves",
+    "make_style",
     "match_colour",
     "match_luminance",
     "networks",
@@ -55,6 +59,7 @@ __all__ = [
     "read_picture",
     "read_recipe",
     "resize",
+    "set_num_threads",
     "strength_map",
     "study",
     "stylize",
