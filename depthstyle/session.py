@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import losses, networks
-from depthstyle import weights as weight_files
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
-from depthstyle.errors import ImageError, NumericalError, WeightsError
+from depthstyle.errors import ImageError, NumericalError
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.masks import MaskSpec, depth_mask
 from depthstyle.objective import (
@@ -29,6 +28,7 @@ from depthstyle.objective import (
 from depthstyle.optimisers import Adam, Lbfgs, Optimiser
 from depthstyle.presets import Options, Preset, check_choice, check_count, check_number
 from depthstyle.presets import preset as find_preset
+from depthstyle.weights.choice import choose
 
 Array = NDArray[np.float32]
 WeightsSource = networks.Weights | str | os.PathLike[str]
@@ -65,7 +65,8 @@ class Session:
     preset : str, optional
         A name of `presets.PRESETS`; the settings below change it.
     weights : mapping of str to array, or path, optional
-        Weights of a network of `networks.names`; by default those of the embedded encoder.
+        Weights of a network of `networks.names`; by default the published VGG19 where it is in
+        the cache (``depthstyle weights get vgg19``), otherwise the embedded encoder.
     size : int, optional
         Longer side of the result in pixels; by default that of the photograph.
     style_scale : float, optional
@@ -133,8 +134,9 @@ class Session:
         check_number("style_scale", style_scale)
         self.preset: Preset = find_preset(preset).with_options(options)
         self._preset_name = preset
-        network, arrays = _find_weights(weights, self.preset)
-        self.perception = Perception(network, arrays, self.preset.pooling)
+        chosen = choose(weights, self.preset.network)
+        network, self._weights_origin = chosen.network, chosen.origin
+        self.perception = Perception(network, chosen.arrays, self.preset.pooling)
         self._engine = Engine(backend, threads)
         self._layers = self.preset.layer_weights(network.content_layer, network.style_layers)
 
@@ -192,6 +194,7 @@ class Session:
             "preset": self._preset_name,
             **settings,
             "network": self.perception.network.name,
+            "network_weights": self._weights_origin,
             "content_layers": contents,
             "style_layers": styles,
             "weights": dict(self.weights),
@@ -444,20 +447,6 @@ def _layer_mask(
         gamma = resize(whole, size, "bilinear")
     losses.check_mask(gamma, name, layer)
     return gamma
-
-
-def _find_weights(
-    source: WeightsSource | None, preset: Preset
-) -> tuple[networks.Network, networks.Weights]:
-    if source is None:
-        if preset.network != "encoder":
-            raise WeightsError(
-                f"weights: this preset needs those of {preset.network}, which are not part of the "
-                "package; give their file"
-            )
-        return networks.build("encoder"), weight_files.embedded()
-    arrays = source if isinstance(source, Mapping) else weight_files.load(source)
-    return networks.identify(arrays), arrays
 
 
 def _as_styles(styles: ArrayLike | Sequence[ArrayLike]) -> list[Array]:

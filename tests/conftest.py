@@ -14,3 +14,12 @@ def shared():
     if not (folder / "data").is_dir():
         pytest.skip(f"no shared data at {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def empty_cache(tmp_path_factory):
+    """No test depends on what the user has downloaded, or downloads anything itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEPTHSTYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DEPTHSTYLE_OFFLINE", "1")
+        yield

@@ -83,6 +83,7 @@ TENSORS = {
     "negative stride": tensor(offset=3, strides=(-1,)),
     "product that overflows to 4": tensor(shape=(2**62 + 1, 4), strides=(4, 1)),
     "reach that overflows to 0": tensor(shape=(3, 3), strides=(2**63, 2**63)),
+    "empty, of 2^62 rows": tensor(shape=(2**62, 8, 0), strides=(0, 0, 1)),
     "expanded to 2^60 numbers": tensor(shape=(2**60,), strides=(0,)),
     "expanded to 1 GiB": tensor(shape=(2**28,), strides=(0,)),
     "shape and strides of two ranks": tensor(shape=(2, 2), strides=(1,)),

@@ -77,7 +77,10 @@ def _add_depth_options(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--weights", metavar="FILE", help="weights of a network (default: the embedded encoder)"
+        "--weights",
+        metavar="FILE",
+        help="weights of a network (default: VGG19 if it is in the cache, see depthstyle weights; "
+        "otherwise the embedded encoder)",
     )
     group.add_argument("--size", type=int, metavar="N", help="longer side of the result in pixels")
     group.add_argument(

@@ -18,7 +18,8 @@ __all__ = ["TensorFile", "add", "embedded", "find", "get", "load", "open"]
 
 _COUNTER = ".num_batches_tracked"
 
-_EMBEDDED = Path(__file__).parent / "encoder.safetensors"
+EMBEDDED = Path(__file__).parent / "encoder.safetensors"
+"""The file of `embedded`."""
 
 
 def load(
@@ -60,7 +61,7 @@ def embedded() -> dict[str, NDArray[np.float32]]:
         VGG19 up to relu4_1 with a quarter of the channels, under VGG19's keys; treat it as
         read-only, the same arrays are returned every time.
     """
-    return load(_EMBEDDED)
+    return load(EMBEDDED)
 
 
 def _checked(array: NDArray[Any], name: str) -> NDArray[np.float32]:

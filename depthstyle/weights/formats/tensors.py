@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from depthstyle.weights.formats.source import Source
 
 _MOST_DIMENSIONS = 32
+_MOST_NUMBERS = 2**48
+"""NumPy multiplies the sizes even of an empty array."""
+
 _MOST_NAMES = 200_000
 _MOST_LEVELS = 64
 _LONGEST_NAME = 1024
@@ -130,6 +133,8 @@ class Tensor:
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers):
             raise fail(f"damaged: a tensor's shape, strides and offset are {numbers}")
+        if math.prod(size for size in self.shape if size) > _MOST_NUMBERS:
+            raise fail(f"damaged: a tensor of shape {self.shape}")
         if len(self.shape) != len(self.strides) or len(self.shape) > _MOST_DIMENSIONS:
             raise fail(f"damaged: {len(self.shape)} sizes with {len(self.strides)} strides")
         if self.size and self.offset + self._reach >= self.storage.count:

@@ -1,0 +1,82 @@
+"""Which weights a method runs with, and what its recipe says of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from depthstyle import networks, weights
+from depthstyle.errors import WeightsError
+from depthstyle.weights import cache
+
+_BEST = "vgg19"
+"""Takes the place of the embedded encoder, its small copy, where it is in the cache."""
+
+_CLASSIFIER = "classifier."
+
+Source = Mapping[str, NDArray[Any]] | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights, the network that they belong to, and where they are from.
+
+    Attributes
+    ----------
+    network : Network
+    arrays : mapping of str to array
+    origin : mapping of str to str, or None
+        The name and SHA-256 of the file; None for arrays of the caller's.
+    """
+
+    network: networks.Network
+    arrays: networks.Weights
+    origin: Mapping[str, str] | None
+
+
+def choose(source: Source | None, network: str) -> Choice:
+    """Return the weights that the caller gave, or the best ones at hand for a network.
+
+    Parameters
+    ----------
+    source : mapping of str to array, or path, or None
+        The caller's weights.
+    network : str
+        Without them: the network that is wanted. ``"encoder"`` is the published VGG19 where it is
+        in the cache, and otherwise the embedded encoder.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be used, or the network's is not in the cache.
+    """
+    if isinstance(source, Mapping):
+        return Choice(networks.identify(source), source, None)
+    if source is not None:
+        return _of_file(source)
+    cached = cache.find(_BEST if network == "encoder" else network)
+    if cached is not None:
+        return _of_file(cached)
+    if network != "encoder":
+        raise WeightsError(
+            f"weights: this preset needs those of {network}, which are not part of the package; "
+            f"run depthstyle weights get {network}, or give their file"
+        )
+    origin = {"file": weights.EMBEDDED.name, "sha256": cache.sha256(weights.EMBEDDED)}
+    return Choice(networks.build("encoder"), weights.embedded(), origin)
+
+
+def _of_file(path: str | os.PathLike[str]) -> Choice:
+    arrays = weights.load(path, without=_CLASSIFIER)
+    origin = {"file": os.path.basename(path)}
+    if os.path.isfile(path):
+        origin["sha256"] = cache.sha256(path)
+    return Choice(networks.identify(arrays), arrays, origin)
