@@ -187,7 +187,7 @@ def test_a_prefix_of_the_checksum_is_enough(monkeypatch, server):
         ("page", "a web page came in place of the file; open the link in a browser"),
         ("pointer", "a Git LFS pointer came"),
         ("wrong", f"SHA-256 [0-9a-f]{{64}}, published is {SHA256}"),
-        ("endless", "sends more than [0-9]+ bytes, the published file has about 300000"),
+        ("endless", "sends more than 600000 bytes, so not the published file; get it"),
         ("always_cut", r"connection broke 4 times .* [1-9]\d* bytes; run the command again"),
         ("stall", "connection broke 4 times"),
     ],
@@ -284,7 +284,7 @@ def test_registry_is_complete():
     for name, file in registry.PUBLISHED.items():
         assert name == file.name
         assert file.url.startswith(("https://", "http://cs.stanford.edu/"))
-        assert file.size > 0
+        assert file.size is None or file.size > 0
         assert file.licence
         assert set(file.sha256) <= set("0123456789abcdef")
         assert ("commercial" in file.licence) == file.non_commercial

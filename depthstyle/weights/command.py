@@ -46,10 +46,8 @@ def run_list(args: argparse.Namespace) -> None:
     for file in PUBLISHED.values():
         state = "in cache" if cache.find(file.name) else ""
         digest = file.sha256[:8] or "none"
-        print(
-            f"{file.name:{width}} {file.size / 2**20:7.1f} MiB  {state:8}  SHA-256 {digest:8}  "
-            f"{file.licence}"
-        )
+        size = "size unknown" if file.size is None else f"{file.size / 2**20:.1f} MiB"
+        print(f"{file.name:{width}} {size:>12}  {state:8}  SHA-256 {digest:8}  {file.licence}")
     print(f"cache: {cache.folder()}")
 
 

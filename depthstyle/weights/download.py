@@ -20,6 +20,7 @@ _REDIRECTS = 5
 _CHUNK = 1 << 14
 """Bytes that an attempt that is cut may lose."""
 _LARGEST_RATIO = 2
+_LARGEST_UNKNOWN = 256 << 20
 _GONE = (404, 410)
 _PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _POINTER = b"version https://git-lfs"
@@ -120,6 +121,8 @@ class Resuming:
     def _write(self, url: str, chunks: Iterator[bytes], have: int, total: int | None) -> None:
         from tqdm import tqdm
 
+        size = self._file.size
+        most = _LARGEST_UNKNOWN if size is None else _LARGEST_RATIO * size
         with (
             open(self._part, "ab" if have else "wb") as part,
             tqdm(
@@ -137,10 +140,10 @@ class Resuming:
                 if have == 0:
                     _check_start(url, chunk)
                 have += len(chunk)
-                if have > _LARGEST_RATIO * self._file.size:
+                if have > most:
                     raise WeightsError(
-                        f"{url}: sends more than {have} bytes, the published file has about "
-                        f"{self._file.size}; get it elsewhere"
+                        f"{url}: sends more than {most} bytes, so not the published file; get it "
+                        "elsewhere"
                     )
                 part.write(chunk)
                 bar.update(len(chunk))

@@ -23,8 +23,9 @@ class Published:
         The network that it belongs to, for `depthstyle.networks.build`.
     url : str
         Where it is published.
-    size : int
-        Bytes; of some files only the published, rounded size.
+    size : int or None
+        Bytes, where they are known: of some files the published, rounded size or that of the
+        numbers alone.
     sha256 : str
         Its SHA-256 in hexadecimal, or the beginning of it that is published; empty where nothing
         is.
@@ -37,7 +38,7 @@ class Published:
     name: str
     network: str | None
     url: str
-    size: int
+    size: int | None
     sha256: str
     licence: str
     non_commercial: bool = False
@@ -69,9 +70,8 @@ def _ncnn(style: str, sha256: str) -> Published:
 def _johnson(group: str, style: str) -> Published:
     folder = "http://cs.stanford.edu/people/jcjohns/fast-neural-style/models"
     name = f"johnson-{group.split('_')[0]}-{style.replace('_', '-')}"
-    size = 20 * _MIB if group == "eccv16" else 10 * _MIB
     url = f"{folder}/{group}/{style}.t7"
-    return Published(name, None, url, size, "", _JOHNSON, non_commercial=True)
+    return Published(name, None, url, None, "", _JOHNSON, non_commercial=True)
 
 
 _INSTANCE_NORM = ("candy", "la_muse", "mosaic", "feathers", "the_scream", "udnie")
