@@ -15,8 +15,6 @@ from depthstyle.presets import Preset
 
 Array = NDArray[np.float32]
 
-_HISTORY = 100
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -100,7 +98,7 @@ class Adam:
 
 
 class Lbfgs:
-    """L-BFGS with a history of 100, one evaluation per iteration.
+    """L-BFGS, one evaluation per iteration.
 
     Parameters
     ----------
@@ -108,17 +106,19 @@ class Lbfgs:
         What to minimise.
     start : float32 (1, 3, H, W)
         The first picture, in the network's input range.
+    history : int
+        Steps to remember.
     engine : Engine
         Where the plan runs.
     """
 
-    def __init__(self, objective: Objective, start: Array, engine: Engine) -> None:
+    def __init__(self, objective: Objective, start: Array, history: int, engine: Engine) -> None:
         (gradient,) = objective.graph.gradient(objective.total, [objective.image])
         self._plan = engine.compile(
             objective.graph, [objective.total, *(term.node for term in objective.terms), gradient]
         )
         self._lbfgs: Any = None
-        self._threads = engine.threads
+        self._history, self._threads = history, engine.threads
         self._weights: dict[str, float] = {}
         self.image = start
 
@@ -126,7 +126,7 @@ class Lbfgs:
         """Evaluate the picture, then take one step of L-BFGS."""
         before = self.image
         if weights != self._weights:  # gradients of another function would mislead it
-            self._lbfgs = _core.LBFGS(before.size, _HISTORY, threads=self._threads)
+            self._lbfgs = _core.LBFGS(before.size, self._history, threads=self._threads)
             self._weights = dict(weights)
         self._plan.set("image", before)
         total, *terms, gradient = self._plan.run(dict(weights))

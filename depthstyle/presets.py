@@ -26,6 +26,7 @@ class Options(TypedDict, total=False):
     laplacian_weight: float
     laplacian_pools: Sequence[int]
     optimizer: str
+    history: int
     schedule: Sequence[tuple[int, float]]
     weight_decay: float
     iterations: int
@@ -59,7 +60,9 @@ class Preset:
     laplacian_pools : sequence of int
         Pool sizes of the Laplacian loss, one loss for each.
     optimizer : {"lbfgs", "adam"}
-        L-BFGS with a history of 100, or Adam.
+        What minimises.
+    history : int
+        Steps that L-BFGS remembers; they take two pictures of memory each, and time.
     schedule : sequence of (int, float)
         Adam's learning rate from an iteration on, in the network's input range.
     weight_decay : float
@@ -87,6 +90,7 @@ class Preset:
     laplacian_weight: float = 0.0
     laplacian_pools: Sequence[int] = (4,)
     optimizer: str = "lbfgs"
+    history: int = 100
     schedule: Sequence[tuple[int, float]] = ((0, 0.05),)
     weight_decay: float = 0.0
     iterations: int = 100
@@ -108,6 +112,7 @@ class Preset:
             for layer, weight in _as_weights(getattr(self, name) or {}).items():
                 check_number(f"{name}[{layer!r}]", weight)
         check_count("iterations", self.iterations)
+        check_count("history", self.history)
         check_count("scales", self.scales)
         for pool in self.laplacian_pools:
             check_count("laplacian_pools", pool)

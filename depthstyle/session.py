@@ -317,7 +317,7 @@ class Session:
             low, high = network.input_range()
             self._optimiser = Adam(objective, start, self.preset, low, high, self._engine)
         else:
-            self._optimiser = Lbfgs(objective, start, self._engine)
+            self._optimiser = Lbfgs(objective, start, self.preset.history, self._engine)
         self._objective = objective
         self._image = self._best = self._good = start
         self._best_total = np.inf

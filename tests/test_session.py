@@ -197,6 +197,7 @@ def test_eta_is_refused_exactly_where_it_is_zero_in_float32():
         ({"normalisation": "mean"}, "normalisation='mean': unknown"),
         ({"pooling": "min"}, "pooling='min'"),
         ({"iterations": 0}, "iterations=0: must be a whole number of at least 1"),
+        ({"history": 0}, "history=0"),
         ({"iterations": True}, "iterations=True"),
         ({"scales": 1.5}, "scales=1.5"),
         ({"size": -3}, "size=-3"),

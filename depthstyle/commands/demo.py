@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from depthstyle.depth import DepthMap
 
 _NEAR, _FAR = "complement:k=30,t=0.55", "sigmoid:k=30,t=0.55"
+_HISTORY = 30  # of L-BFGS: with this small encoder a full history takes most of the time
 _STYLES = ("swirls", "dabs")
 
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     size = scaled_size(*photograph.shape[:2], longest=args.size)
     content, depth = resize(photograph, size), resize(depth_map.depth, size, "bilinear")
     first, second = (make_style(name) for name in _STYLES)
-    settings: dict[str, Any] = {"threads": args.threads}
+    settings: dict[str, Any] = {"threads": args.threads, "history": _HISTORY}
     if args.iterations is not None:
         settings["iterations"] = args.iterations
     variants: dict[str, tuple[str, Any, dict[str, Any]]] = {

@@ -20,6 +20,7 @@ _SETTINGS = (
     "laplacian_weight",
     "laplacian_pools",
     "optimizer",
+    "history",
     "iterations",
     "scales",
     "init",
@@ -105,6 +106,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--iterations", type=int, metavar="N", help="iterations at each scale")
     group.add_argument("--scales", type=int, metavar="N", help="sizes to go through, each doubled")
     group.add_argument("--optimizer", help="lbfgs or adam")
+    group.add_argument("--history", type=int, metavar="N", help="steps that L-BFGS remembers")
     group.add_argument("--learning-rate", type=float, metavar="X", help="of Adam, constant")
     group.add_argument("--init", help="content or noise")
     group.add_argument("--start", metavar="FILE", help="a picture to start from")
