@@ -51,8 +51,8 @@ def stylize(
     Returns
     -------
     float32 (H, W, 3)
-        The picture in [0, 1], of the photograph's size unless `size` is given. After Ctrl-C the
-        best picture so far, with a warning.
+        The picture of the lowest loss at full scale, in [0, 1], of the photograph's size unless
+        `size` is given. After Ctrl-C the best picture so far, with a warning.
 
     Raises
     ------
@@ -60,14 +60,13 @@ def stylize(
         As `Session` and `Session.step`.
     """
     session = make_session(content, style, method, preset=preset, **options)
-    if run(session, progress=progress, on_step=on_step):
-        return session.image
-    warnings.warn(
-        f"interrupted after {session.iteration} of {session.iterations} iterations; this is the "
-        "best picture so far",
-        DepthstyleWarning,
-        stacklevel=2,
-    )
+    if not run(session, progress=progress, on_step=on_step):
+        warnings.warn(
+            f"interrupted after {session.iteration} of {session.iterations} iterations; this is "
+            "the best picture so far",
+            DepthstyleWarning,
+            stacklevel=2,
+        )
     return session.best
 
 

@@ -239,14 +239,11 @@ class Session:
         try:
             evaluation = self._optimiser.step(weights, self._stage_iteration)
         except NumericalError as error:
-            self._image = self._good
-            raise NumericalError(
-                f"iteration {self.iteration}: {error}; lower the learning rate or the weights",
-                iteration=self.iteration,
-                layer="gradient",
-            ) from error
+            raise self._failure("gradient", str(error)) from error
         self._refuse_nonfinite(evaluation.total, evaluation.terms)
         self._good = evaluation.image
+        if not np.isfinite(self._optimiser.image).all():
+            raise self._failure("gradient", "the gradient is not finite")
         if evaluation.total < self._best_total or weights != self._best_weights:
             self._best, self._best_total = evaluation.image, evaluation.total
             self._best_weights = weights
@@ -267,15 +264,19 @@ class Session:
         assert self._objective is not None
         if np.isfinite(total):
             return
-        self._image = self._good
         for term, value in zip(self._objective.terms, terms, strict=True):
             if not np.isfinite(value):
                 layer, name = term.layer, f"{term.group} loss at {term.layer} is {value}"
                 break
         else:
             layer, name = "total", f"the total loss is {total}"
-        raise NumericalError(
-            f"iteration {self.iteration}: {name}; lower the learning rate or the weights",
+        raise self._failure(layer, name)
+
+    def _failure(self, layer: str, reason: str) -> NumericalError:
+        """Go back to the last good picture and make the error."""
+        self._image = self._good
+        return NumericalError(
+            f"iteration {self.iteration}: {reason}; lower the learning rate or the weights",
             iteration=self.iteration,
             layer=layer,
         )

@@ -6,6 +6,7 @@ import seeded
 
 import depthstyle as ds
 from depthstyle import losses
+from depthstyle.optimisers import Evaluation
 from depthstyle.presets import PRESETS
 
 SIZE = (37, 53)  # two primes: nothing divides evenly
@@ -268,3 +269,13 @@ def test_recipe_tells_what_was_done(session):
     assert run.recipe["network"] == "encoder"
     assert run.recipe["iteration"] == 2
     assert run.recipe["style_layers"] == {f"relu{i}_1": 1.0 for i in (1, 2, 3, 4)}
+
+
+def test_a_step_that_is_not_finite_is_refused(session):
+    run = session(optimizer="adam", scales=1)
+    good = run.step(2)
+    run._optimiser.step = lambda weights, iteration: Evaluation(run._image, 1.0, [0.2] * 5)
+    run._optimiser.image = np.full_like(run._image, np.nan)
+    with pytest.raises(ds.NumericalError, match="iteration 2: the gradient is not finite"):
+        run.step()
+    np.testing.assert_array_equal(run.image, good)

@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> None:
     for name, session in sessions.items():
         if not run_session(session, description=name):
             raise KeyboardInterrupt
-        shown[name] = session.image
-        write_image(folder / f"{name}.png", session.image, recipe=session.recipe)
+        shown[name] = session.best
+        write_image(folder / f"{name}.png", session.best, recipe=session.recipe)
     labels = [name.replace("_", " ") for name in shown]
     write_image(
         folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=4)

@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> None:
 def stylize(
     session: Session, output: Path, made_from: dict[str, Any], preview: int | None = None
 ) -> None:
-    """Run a session and write its picture, after Ctrl-C or an error the best that there is.
+    """Run a session and write its best picture, also after Ctrl-C or an error.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def stylize(
         if session.iteration:
             write(output, session.image)
         raise
-    write(output, session.image if complete else session.best)
+    write(output, session.best)
     seconds = time.perf_counter() - start
     height, width = session.image.shape[:2]
     done = "" if complete else f"interrupted after {session.iteration} iterations, "
