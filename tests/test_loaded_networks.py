@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from depthstyle import WeightsError, _core, networks, weights
+from depthstyle import Busy, WeightsError, _core, networks, weights
 
 SQUEEZENET_SHAPES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)}
 SQUEEZENET_SHAPES |= {9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)}
@@ -186,3 +186,24 @@ def test_two_networks_on_two_threads_give_the_same_bytes():
         thread.join()
     for y in found:
         np.testing.assert_array_equal(y, wanted)
+
+
+def test_one_network_on_several_threads_is_right_or_busy():
+    net = networks.load("encoder", weights.embedded())
+    x = np.random.default_rng(7).standard_normal((1, 3, 64, 64)).astype("f4")
+    wanted, right = net(x), []
+
+    def work():
+        for _ in range(10):
+            try:
+                right.append(np.array_equal(net(x), wanted))
+            except Busy:
+                continue
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right
+    assert all(right)

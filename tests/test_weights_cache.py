@@ -119,9 +119,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """A client that hangs up early is what some tests want."""
+
+
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         server.requests, server.released = [], threading.Event()
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -71,6 +71,8 @@ class LoadedNetwork:
         ------
         ValueError
             `x` is no finite float32 (N, 3, H, W) or too small, or a name is unknown.
+        Busy
+            Another thread runs this network on arrays of this size.
         """
         names = self._names((self._last,) if outputs is None else outputs)
         x = self._checked_input(x, names)
@@ -98,6 +100,8 @@ class LoadedNetwork:
         ValueError
             `x` is as in the call, or an array of `dy` is not finite, not float32, or not of its
             feature map's shape.
+        Busy
+            As for the call.
         """
         given = dy if isinstance(dy, Mapping) else {self._last: dy}
         names = self._names(given)

@@ -19,7 +19,7 @@ _MOST_DIMENSIONS = 32
 _MOST_NUMBERS = 2**48
 """NumPy multiplies the sizes even of an empty array."""
 
-_MOST_NAMES = 200_000
+_MOST_NAMES = 50_000
 _MOST_LEVELS = 64
 _LONGEST_NAME = 1024
 _SPARE = 16 << 20
