@@ -63,9 +63,14 @@ class Resuming:
             except _CutError as cut:
                 reason = str(cut)
         else:
+            have = self._have()
+            fix = (
+                "run the command again, it goes on from there"
+                if have
+                else "check it, or get the file elsewhere and run depthstyle weights import FILE"
+            )
             raise WeightsError(
-                f"{url}: the connection broke {_ATTEMPTS} times ({reason}) after "
-                f"{self._have()} bytes; run the command again, it goes on from there"
+                f"{url}: the connection failed {_ATTEMPTS} times ({reason}) after {have} bytes; {fix}"
             )
         self._check()
         os.replace(self._part, output_file)
