@@ -115,20 +115,27 @@ static void gram_task(void *context, int64_t item, int worker)
     }
 }
 
-/* Sums the strips of picture n in order and mirrors the upper triangle. */
-static void close_gram(const job *j, int64_t n, double factor)
+typedef struct closing {
+    const job *job;
+    int64_t n;
+    double factor;
+} closing;
+
+/* Item: one row of picture n from its diagonal on. Sums the strips in order and mirrors. */
+static void close_task(void *context, int64_t row, int worker)
 {
-    const plan *p = j->plan;
-    const int64_t c = j->x->shape.c, square = p->padded * p->padded;
-    const float *partial = j->partial + n * p->strips * square;
-    float *g = (float *)j->out->data + n * c * c;
-    for (int64_t row = 0; row < c; row++)
-        for (int64_t column = row; column < c; column++) {
-            double sum = 0;
-            for (int64_t strip = 0; strip < p->strips; strip++)
-                sum += (double)partial[strip * square + row * p->padded + column];
-            g[row * c + column] = g[column * c + row] = (float)(sum * factor);
-        }
+    const closing *close = context;
+    const plan *p = close->job->plan;
+    const int64_t c = close->job->x->shape.c, square = p->padded * p->padded;
+    const float *partial = close->job->partial + close->n * p->strips * square;
+    float *g = (float *)close->job->out->data + close->n * c * c;
+    (void)worker;
+    for (int64_t column = row; column < c; column++) {
+        double sum = 0;
+        for (int64_t strip = 0; strip < p->strips; strip++)
+            sum += (double)partial[strip * square + row * p->padded + column];
+        g[row * c + column] = g[column * c + row] = (float)(sum * close->factor);
+    }
 }
 
 static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -157,8 +164,10 @@ static void gram_run(ds_backend *backend, const ds_step *step)
     for (int64_t n = 0; j.mask && n < j.mask->shape.n; n++)
         square_mask(&j, n);
     ds_pool_run(backend->pool, pictures * j.plan->strips, gram_task, &j);
-    for (int64_t n = 0; n < pictures; n++)
-        close_gram(&j, n, scale * square_mask(&j, n));
+    for (int64_t n = 0; n < pictures; n++) {
+        closing close = {.job = &j, .n = n, .factor = scale * square_mask(&j, n)};
+        ds_pool_run(backend->pool, j.x->shape.c, close_task, &close);
+    }
 }
 
 const ds_kernel ds_cpu_gram = {
