@@ -70,7 +70,8 @@ class Resuming:
                 else "check it, or get the file elsewhere and run depthstyle weights import FILE"
             )
             raise WeightsError(
-                f"{url}: the connection failed {_ATTEMPTS} times ({reason}) after {have} bytes; {fix}"
+                f"{url}: the connection failed {_ATTEMPTS} times ({reason}) after {have} bytes; "
+                f"{fix}"
             )
         self._check()
         os.replace(self._part, output_file)
