@@ -15,30 +15,40 @@ RESULTS = Path(__file__).resolve().parent / "results"
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "DEPTHSTYLE_CPU": "avx2"}
 
 
-def ours(size: int, threads: int, masks: str, environment: dict[str, str]) -> Contender:
+def ours(size: int, threads: int, problem: str, environment: dict[str, str]) -> Contender:
     """Return our contender."""
-    command = ["worker_gatys_ours.py", str(size), str(threads), masks]
-    return Contender(f"depthstyle {masks} masks", command, environment)
+    command = ["worker_gatys_ours.py", str(size), str(threads), problem]
+    suffix = f" {problem} masks" if problem in ("style", "content") else ""
+    return Contender(f"depthstyle{suffix}", command, environment)
+
+
+def against_pytorch(args: argparse.Namespace, name: str, problem: str) -> list[dict]:
+    """Compare one problem with PyTorch in both layouts, and compiled if asked for."""
+    environment = AVX2 if args.cpu == "avx2" else {}
+    settings = [("channels_last", "eager"), ("contiguous", "eager")]
+    settings += [("contiguous", "compiled")] if args.compiled else []
+    peers = [
+        Contender(
+            f"PyTorch fp32 {mode} {layout}",
+            ["worker_gatys_torch.py", str(args.size), str(args.threads), problem, layout, mode],
+            environment,
+        )
+        for layout, mode in settings
+    ]
+    level = " limited to AVX2" if args.cpu == "avx2" else ""
+    title = f"{name} {args.size}x{args.size}, {args.threads} threads{level}"
+    own = ours(args.size, args.threads, problem, environment)
+    return [compare(title, own, peers, args.rounds)]
 
 
 def gatys(args: argparse.Namespace) -> list[dict]:
     """One iteration: VGG19 to relu5_1, content relu4_2, five Gram layers, gradient to the image."""
-    environment = AVX2 if args.cpu == "avx2" else {}
-    peers = [
-        Contender(
-            f"PyTorch fp32 {mode} {layout}",
-            ["worker_gatys_torch.py", str(args.size), str(args.threads), layout, mode],
-            environment,
-        )
-        for layout, mode in (
-            ("channels_last", "eager"),
-            ("contiguous", "eager"),
-            *((("contiguous", "compiled"),) if args.compiled else ()),
-        )
-    ]
-    level = " limited to AVX2" if args.cpu == "avx2" else ""
-    name = f"Gatys iteration {args.size}x{args.size}, {args.threads} threads{level}"
-    return [compare(name, ours(args.size, args.threads, "no", environment), peers, args.rounds)]
+    return against_pytorch(args, "Gatys iteration", "no")
+
+
+def network(args: argparse.Namespace) -> list[dict]:
+    """The convolutions of that iteration: forward and backward to the image, without losses."""
+    return against_pytorch(args, "VGG19 to relu5_1, forward and backward", "network")
 
 
 def masks(args: argparse.Namespace) -> list[dict]:
@@ -62,7 +72,7 @@ def scaling(args: argparse.Namespace) -> list[dict]:
 
 def main() -> None:
     """Parse, run, report."""
-    what = {"gatys": gatys, "masks": masks, "scaling": scaling}
+    what = {"gatys": gatys, "network": network, "masks": masks, "scaling": scaling}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

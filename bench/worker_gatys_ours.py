@@ -1,6 +1,7 @@
 """Worker: one Gatys iteration in depthstyle.
 
-Arguments: size, threads, masks (no, style, content).
+Arguments: size, threads, problem: "no", "style" or "content" masks, or "network" for forward and
+backward without losses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from side_by_side import resident_peak, serve
 
 from depthstyle import _core
 
-size, threads, masks = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+size, threads, problem = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 before = resident_peak()
 arrays = weights()
 
@@ -57,24 +58,26 @@ def targets(seed: int, names: tuple[str, ...], gram: bool) -> list[np.ndarray]:
     return graph.compile(nodes, threads=threads).run({"image": picture(seed)})
 
 
-(content,) = targets(1, (CONTENT,), gram=False)
-grams = targets(2, STYLES, gram=True)
+def add_losses(graph: _core.Graph, found: dict[str, _core.Node]) -> _core.Node:
+    """Add the content and style losses and return their sum."""
+    (content,) = targets(1, (CONTENT,), gram=False)
+    grams = targets(2, STYLES, gram=True)
+    weight = graph.constant(mask(found[CONTENT])) if problem == "content" else None
+    target = graph.constant(content, kind="map")
+    total = graph.feature_loss(found[CONTENT], target, weight, scale=1 / content.size)
+    for name, matrix in zip(STYLES, grams, strict=True):
+        weight = graph.constant(mask(found[name])) if problem == "style" else None
+        gram = graph.gram(found[name], weight, scale=1 / np.prod(found[name].shape[2:]))
+        loss = graph.feature_loss(gram, graph.constant(matrix), scale=1 / matrix.size)
+        total = graph.add(total, loss)
+    return total
+
+
 graph = _core.Graph()
 image = graph.input("image", (1, 3, size, size))
 found = add_features(graph, image)
-weight = graph.constant(mask(found[CONTENT])) if masks == "content" else None
-total = graph.feature_loss(
-    found[CONTENT], graph.constant(content, kind="map"), weight, scale=1 / content.size
-)
-for name, target in zip(STYLES, grams, strict=True):
-    weight = graph.constant(mask(found[name])) if masks == "style" else None
-    gram = graph.gram(found[name], weight, scale=1 / np.prod(found[name].shape[2:]))
-    total = graph.add(
-        total, graph.feature_loss(gram, graph.constant(target), scale=1 / target.size)
-    )
+total = graph.sum_to(found[PLAN[-1]]) if problem == "network" else add_losses(graph, found)
 (gradient,) = graph.gradient(total, [image])
 plan = graph.compile([total, gradient], threads=threads, check=[total])
 x = picture(3)
-if len(sys.argv) > 4:
-    print(plan.dump(), file=sys.stderr)
 serve(lambda: plan.run({"image": x}), before)

@@ -1,4 +1,7 @@
-"""Worker: one Gatys iteration in PyTorch. Arguments: size, threads, layout, mode."""
+"""Worker: one Gatys iteration in PyTorch.
+
+Arguments: size, threads, problem ("no" masks, or "network": no losses), layout, mode.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import torch
 from gatys_problem import CONTENT, PLAN, STYLES, weights
 from side_by_side import resident_peak, serve
 
-size, threads, layout, mode = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+size, threads = int(sys.argv[1]), int(sys.argv[2])
+problem, layout, mode = sys.argv[3:6]
 torch.set_num_threads(threads)
 before = resident_peak()
 memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
@@ -53,6 +57,8 @@ def picture(seed: int) -> torch.Tensor:
 def loss(x: torch.Tensor) -> torch.Tensor:
     """Return the content and style loss."""
     found = features(x)
+    if problem == "network":
+        return found[PLAN[-1]].sum()
     total = torch.nn.functional.mse_loss(found[CONTENT], content)
     for name in STYLES:
         total = total + torch.nn.functional.mse_loss(gram(found[name]), styles[name])
