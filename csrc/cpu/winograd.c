@@ -289,7 +289,8 @@ static void multiply(const work *w, const float *v, const float *u, float *m, in
         next_lines(w, group, xi, first, next, lines);
         plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
                                        m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
-                                       plan->in_blocks * DS_BLOCK, columns, lines);
+                                       plan->in_blocks * DS_BLOCK, columns,
+                                       u + (xi + 1) * plan->u_stride, lines);
     }
 }
 

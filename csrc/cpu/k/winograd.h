@@ -73,10 +73,12 @@ static TARGET void DS_SLOT(winograd_weights)(const float *taps, float *u, int64_
     }
 }
 
-/* Six tiles by `vectors` vectors of output channels, over up to 64 input channels. */
+/* Six tiles by `vectors` vectors of output channels, over up to 64 input channels. Two lines of
+   the weights to be used next, `ahead`, are fetched with each channel: with few tiles in a block
+   the wait for them shows. */
 static inline __attribute__((always_inline)) TARGET void
 DS_SLOT(winograd_micro)(const float *v, const float *u, int64_t width, float *m, int64_t channels,
-                        bool add, const int vectors)
+                        bool add, const float *ahead, const int vectors)
 {
     vec sum[6][MICRO_VECTORS];
 #pragma GCC unroll 6
@@ -86,8 +88,10 @@ DS_SLOT(winograd_micro)(const float *v, const float *u, int64_t width, float *m,
             sum[i][j] = v_splat(0.0f);
     for (int64_t block = 0; block < channels; block += DS_BLOCK, v += 6 * DS_BLOCK) {
 #pragma GCC unroll 2
-        for (int k = 0; k < DS_BLOCK; k++, u += width) {
+        for (int k = 0; k < DS_BLOCK; k++, u += width, ahead += width) {
             vec w[MICRO_VECTORS];
+            __builtin_prefetch(ahead, 0, 2);
+            __builtin_prefetch(ahead + DS_BLOCK, 0, 2);
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++)
                 w[j] = v_load(u + j * LANES);
@@ -111,23 +115,25 @@ DS_SLOT(winograd_micro)(const float *v, const float *u, int64_t width, float *m,
 
 /* The same for all columns. */
 static TARGET void DS_SLOT(winograd_six)(const float *v, const float *u, float *m, int64_t depth,
-                                         int64_t columns, int64_t channels, bool add)
+                                         int64_t columns, int64_t channels, bool add,
+                                         const float *ahead)
 {
     for (int64_t strip = 0; strip < columns; strip += STRIP) {
         int64_t width = columns - strip < STRIP ? columns - strip : STRIP;
         for (int64_t j = 0; j < width; j += MICRO_VECTORS * LANES) {
-            const float *weight = u + strip * depth + j;
+            const int64_t at = strip * depth + j;
+            const float *weight = u + at, *next = ahead + at;
             float *out = m + strip + j;
             int64_t vectors = (width - j) / LANES;
             if (vectors >= MICRO_VECTORS)
-                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, MICRO_VECTORS);
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, next, MICRO_VECTORS);
             else if (vectors == 3)
-                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add,
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, next,
                                         MICRO_VECTORS < 3 ? MICRO_VECTORS : 3);
             else if (vectors == 2)
-                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, 2);
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, next, 2);
             else
-                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, 1);
+                DS_SLOT(winograd_micro)(v, weight, width, out, channels, add, next, 1);
         }
     }
 }
@@ -144,20 +150,22 @@ static inline void DS_SLOT(fetch)(const ds_lines *lines, int64_t part, int64_t p
    of channels in the last part, u (columns / STRIP, depth,
    STRIP) with a narrower last strip, m (6 sixes, WINO_GROUP). The sum is closed every 64 input
    channels: a sum of sums loses less than one long sum, and the weights of 64 stay in the first
-   cache. The memory to be read after this is fetched meanwhile. */
+   cache. The memory to be read after this is fetched meanwhile, and `after`, the weights of the
+   product to come. */
 static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, float *m,
                                               int64_t sixes, int64_t depth, int64_t columns,
-                                              const ds_lines next[WINO_NEXT])
+                                              const float *after, const ds_lines next[WINO_NEXT])
 {
     for (int64_t begin = 0; begin < depth; begin += 64) {
         int64_t channels = depth - begin < 64 ? depth - begin : 64;
         int64_t width = columns < STRIP ? columns : STRIP;
+        const float *ahead = begin + 64 < depth ? u + (begin + 64) * width : after;
         for (int64_t six = 0; six < sixes; six++) {
             const float *value = v + (begin * sixes + six * channels) * 6;
             for (int j = 0; begin == 0 && j < WINO_NEXT; j++)
                 DS_SLOT(fetch)(&next[j], six, sixes);
             DS_SLOT(winograd_six)(value, u + begin * width, m + six * 6 * WINO_GROUP, depth,
-                                  columns, channels, begin > 0);
+                                  columns, channels, begin > 0, ahead + six % 2 * 2 * DS_BLOCK);
         }
     }
 }
