@@ -115,8 +115,9 @@ def compare(name: str, ours: Contender, peers: Sequence[Contender], rounds: int)
     try:
         for contender in contenders:
             contender.start()
-        for _ in range(rounds):
-            for contender in contenders:
+        for i in range(rounds):
+            # Each other round in reverse: who follows whom has an effect of its own.
+            for contender in contenders[:: -1 if i % 2 else 1]:
                 contender.turn()
     finally:
         for contender in contenders:
