@@ -19,9 +19,9 @@ from .errors import (
     NumericalError,
     WeightsError,
 )
-from .gatys import stylize
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 from .masks import depth_mask
+from .methods import stylize
 from .plots import comparison_grid, contact_sheet, loss_curves
 from .session import Session
 from .styles import make_style

@@ -4,6 +4,13 @@ Each message names the argument or file, the value found and the fix. Every clas
 from the built-in exception that fits, so that ``except ValueError`` catches bad input of any kind.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from depthstyle.methods import Painted
+
 
 class DepthstyleError(Exception):
     """Base class of all errors of depthstyle."""
@@ -33,6 +40,8 @@ class NumericalError(DepthstyleError, ArithmeticError):
     ----------
     iteration : int or None
     layer : str or None
+    painted : methods.Painted or None
+        The last good result, where a method had one.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class NumericalError(DepthstyleError, ArithmeticError):
         super().__init__(message)
         self.iteration = iteration
         self.layer = layer
+        self.painted: Painted | None = None
 
 
 class BackendUnavailable(DepthstyleError, RuntimeError):

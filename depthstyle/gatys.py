@@ -2,99 +2,113 @@
 
 from __future__ import annotations
 
-import warnings
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from depthstyle.errors import DepthstyleWarning
+from depthstyle.errors import NumericalError
+from depthstyle.methods import Painted
+from depthstyle.objective import Engine
+from depthstyle.presets import preset as find_preset
 from depthstyle.session import Session
 
-METHODS = {"gatys": "size-invariant", "lapstyle": "lapstyle"}
-"""The methods of `stylize` and the preset of each."""
+_OF_SESSION = frozenset(inspect.signature(Session).parameters)
 
 
-def stylize(
-    content: ArrayLike,
-    style: ArrayLike | Sequence[ArrayLike],
-    method: str = "gatys",
-    *,
-    preset: str | None = None,
-    progress: bool = True,
-    on_step: Callable[[Session], object] | None = None,
-    **options: Any,
-) -> NDArray[np.float32]:
-    """Paint a photograph in the style of one or several pictures.
-
-    Minimises ``a L_content + b L_style (+ c L_tv + d L_laplacian)`` over the pixels.
+class GatysPainter:
+    """Optimises the pixels of a picture: ``a L_content + b L_style (+ c L_tv + ...)``.
 
     Parameters
     ----------
-    content : array (H, W, 3)
-        The photograph: floats in [0, 1], uint8 or uint16.
-    style : array (h, w, 3) or sequence of such arrays
-        One style picture or several.
-    method : {"gatys", "lapstyle"}, optional
-        Without or with the Laplacian loss that keeps the photograph's edges.
+    styles : sequence of array (h, w, 3)
+        One or several style pictures.
     preset : str, optional
         A name of `presets.PRESETS`; by default the method's own.
-    progress : bool, optional
-        Show a progress bar with the remaining time after two seconds.
-    on_step : callable, optional
-        Called with the `Session` after each iteration.
     **options
-        All other parameters of `Session`: `depth`, `style_masks`, `weights`, `size`, `seed`, and
-        the settings of the preset.
-
-    Returns
-    -------
-    float32 (H, W, 3)
-        The picture of the lowest loss at full scale, in [0, 1], of the photograph's size unless
-        `size` is given. After Ctrl-C the best picture so far, with a warning.
+        All other parameters of `Session` except the photograph and its depth, and the settings
+        of the preset.
 
     Raises
     ------
-    ValueError, ImageError, WeightsError, NumericalError
-        As `Session` and `Session.step`.
+    ValueError, ImageError, WeightsError
+        As `Session`.
     """
-    session = make_session(content, style, method, preset=preset, **options)
-    if not run(session, progress=progress, on_step=on_step):
-        warnings.warn(
-            f"interrupted after {session.iteration} of {session.iterations} iterations; this is "
-            "the best picture so far",
-            DepthstyleWarning,
-            stacklevel=2,
-        )
-    return session.best
+
+    method = "gatys"
+    default_preset = "size-invariant"
+    iterates = True
+
+    def __init__(
+        self, styles: Sequence[ArrayLike], *, preset: str | None = None, **options: Any
+    ) -> None:
+        if not styles:
+            raise ValueError(f"style: method {self.method} needs a style picture; give one or more")
+        self._styles = styles
+        self._preset = self.default_preset if preset is None else preset
+        self._options = options
+        settings = {name: value for name, value in options.items() if name not in _OF_SESSION}
+        find_preset(self._preset).with_options(settings)
+        self._engine = Engine(options.get("backend", "cpu"), options.get("threads"))
+
+    @property
+    def device(self) -> str:
+        """What computes, in words."""
+        return self._engine.device
+
+    def session(self, content: ArrayLike, depth: ArrayLike | None = None) -> Session:
+        """Return the `Session` of a photograph, before its first iteration."""
+        return Session(content, self._styles, depth=depth, preset=self._preset, **self._options)
+
+    def paint(
+        self,
+        content: ArrayLike,
+        depth: ArrayLike | None = None,
+        *,
+        progress: str | None = None,
+        on_step: Callable[[Session], object] | None = None,
+    ) -> Painted:
+        """Paint a photograph; see `methods.Painter`. The image is the one of the lowest loss."""
+        session = self.session(content, depth)
+        try:
+            run(session, progress=progress, on_step=on_step)
+        except NumericalError as error:
+            if session.iteration:
+                error.painted = self._painted(session, session.image)
+            raise
+        return self._painted(session, session.best)
+
+    def _painted(self, session: Session, image: NDArray[np.float32]) -> Painted:
+        recipe = {"method": self.method, **session.recipe}
+        done, wanted = session.iteration, session.iterations
+        interrupted = None if done >= wanted else f"{done} of {wanted} iterations"
+        return Painted(image, recipe, interrupted, session.losses)
 
 
-def make_session(
-    content: ArrayLike,
-    style: ArrayLike | Sequence[ArrayLike],
-    method: str = "gatys",
-    *,
-    preset: str | None = None,
-    **options: Any,
-) -> Session:
-    """Return the `Session` of a method; parameters and errors as for `stylize`."""
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}: unknown; choose from {', '.join(METHODS)}")
-    session = Session(content, style, preset=preset or METHODS[method], **options)
-    if method == "lapstyle" and "laplacian" not in session.weights:
-        raise ValueError(
-            f"preset={preset!r}: has no Laplacian loss; give laplacian_weight or method='gatys'"
-        )
-    return session
+class LapstylePainter(GatysPainter):
+    """Gatys' method with a Laplacian loss, which keeps the photograph's edges."""
+
+    method = "lapstyle"
+    default_preset = "lapstyle"
+
+    def session(self, content: ArrayLike, depth: ArrayLike | None = None) -> Session:
+        """Return the `Session` of a photograph; ValueError where it has no Laplacian loss."""
+        session = super().session(content, depth)
+        if "laplacian" not in session.weights:
+            raise ValueError(
+                f"preset={self._preset!r}: has no Laplacian loss; give laplacian_weight or "
+                "method='gatys'"
+            )
+        return session
 
 
 def run(
     session: Session,
     *,
-    progress: bool = True,
+    progress: str | None = None,
     on_step: Callable[[Session], object] | None = None,
-    description: str = "stylize",
 ) -> bool:
     """Do all iterations of a session.
 
@@ -102,12 +116,10 @@ def run(
     ----------
     session : Session
         What to run.
-    progress : bool, optional
-        Show a progress bar with the remaining time after two seconds.
+    progress : str, optional
+        Name of a progress bar that shows after two seconds; without it there is none.
     on_step : callable, optional
         Called with the session after each iteration.
-    description : str, optional
-        The progress bar's name.
 
     Returns
     -------
@@ -123,10 +135,10 @@ def run(
 
     with tqdm(
         total=session.iterations,
-        desc=description,
+        desc=progress,
         delay=2,
         mininterval=0.5,
-        disable=not progress,
+        disable=progress is None,
         leave=False,
     ) as bar:
         try:

@@ -106,11 +106,16 @@ def test_command_writes_the_picture_and_its_recipe(files, stylize, capsys):
 def test_command_passes_every_option_on(files, stylize, monkeypatch):
     made = {}
 
-    def make_session(content, styles, method, **options):
-        made.update(options, method=method, styles=len(styles))
-        raise ValueError("stop here")
+    class Stop(gatys.LapstylePainter):
+        def __init__(self, styles, **options):
+            made.update(options, method=self.method, styles=len(styles))
+            super().__init__(styles, **options)
 
-    monkeypatch.setattr(gatys, "make_session", make_session)
+        def paint(self, content, depth, **hooks):
+            made.update(depth=depth)
+            raise ValueError("stop here")
+
+    monkeypatch.setattr(gatys, "LapstylePainter", Stop)
     options = {
         "--method": "lapstyle", "--preset": "lapstyle", "--content-mask": "linear",
         "--size": "20", "--style-scale": "1.5", "--preserve-colour": "luminance",
@@ -198,5 +203,18 @@ def test_command_writes_the_best_picture_after_ctrl_c(files, stylize, capsys, mo
 
     monkeypatch.setattr(Session, "step", step)
     assert stylize() == 0
-    assert "interrupted after 3 iterations" in capsys.readouterr().out
+    assert "interrupted after 3 of 4 iterations" in capsys.readouterr().out
     assert ds.read_recipe(files / "out.png")["iteration"] == 3
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({"style": []}, "style: method gatys needs a style picture"),
+        ({"style": STYLE, "contrast": 2}, "contrast"),
+        ({"style": STYLE, "learning": 2}, "learning: unknown setting"),
+    ],
+)
+def test_bad_arguments_of_stylize(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        ds.stylize(CONTENT, progress=False, **arguments)

@@ -41,9 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Make all pictures and write them into a folder."""
     from depthstyle.depth import depth_picture, write_depth
-    from depthstyle.gatys import make_session
-    from depthstyle.gatys import run as run_session
     from depthstyle.images import resize, scaled_size, write_image
+    from depthstyle.methods import make_painter
     from depthstyle.plots import contact_sheet, loss_curves
     from depthstyle.presets import check_count
     from depthstyle.styles import make_style
@@ -58,14 +57,14 @@ def run(args: argparse.Namespace) -> None:
     if args.iterations is not None:
         settings["iterations"] = args.iterations
     variants: dict[str, tuple[str, Any, dict[str, Any]]] = {
-        "gatys": ("gatys", first, {}),
-        "background": ("gatys", first, {"style_masks": _FAR}),
+        "gatys": ("gatys", [first], {}),
+        "background": ("gatys", [first], {"style_masks": _FAR}),
         "two_styles": ("gatys", [first, second], {"style_masks": [_FAR, _NEAR]}),
-        "lapstyle": ("lapstyle", first, {}),
+        "lapstyle": ("lapstyle", [first], {}),
     }
-    sessions = {
-        name: make_session(content, style, method, depth=depth, **options, **settings)
-        for name, (method, style, options) in variants.items()
+    painters = {
+        name: make_painter(method, styles, **options, **settings)
+        for name, (method, styles, options) in variants.items()
     }
 
     folder = Path(args.output)
@@ -79,19 +78,22 @@ def run(args: argparse.Namespace) -> None:
     for name, picture in shown.items():
         write_image(folder / f"{name}.png", picture)
     write_depth(folder / "depth_map.png", depth_map)
-    for name, session in sessions.items():
-        if not run_session(session, description=name):
+    losses = {}
+    for name, painter in painters.items():
+        painted = painter.paint(content, depth, progress=name)
+        if painted.interrupted is not None:
             raise KeyboardInterrupt
-        shown[name] = session.best
-        write_image(folder / f"{name}.png", session.best, recipe=session.recipe)
+        shown[name] = painted.image
+        write_image(folder / f"{name}.png", painted.image, recipe=painted.recipe)
+        if painted.losses:
+            losses[name] = painted.losses["total"]
     labels = [name.replace("_", " ") for name in shown]
     write_image(
         folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=4)
     )
-    totals = {name: session.losses["total"] for name, session in sessions.items()}
-    loss_curves(totals, folder / "losses.png", title="total loss")
+    loss_curves(losses, folder / "losses.png", title="total loss")
     seconds = time.perf_counter() - start
-    print(f"{sessions['gatys'].device}: {seconds:.1f} s, wrote {folder}")
+    print(f"{painters['gatys'].device}: {seconds:.1f} s, wrote {folder}")
 
 
 def read_motorcycle() -> tuple[NDArray[np.float32], DepthMap]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthstyle.session import Session
+    from depthstyle.methods import Painted, Painter
 
 _SETTINGS = (
     "content_layers",
@@ -25,9 +25,19 @@ _SETTINGS = (
     "scales",
     "init",
     "pooling",
+    "preset",
+    "content_mask",
+    "weights",
+    "size",
+    "style_scale",
+    "seed",
+    "preserve_colour",
+    "threads",
+    "backend",
 )
+"""Options that go to the method under their own name where they are given."""
+
 _FIGURES = (".png", ".svg", ".pdf")
-_PARAMETERS = ("weights", "size", "style_scale", "seed", "preserve_colour", "threads", "backend")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -38,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "depending on depth.",
     )
     parser.add_argument("content", metavar="CONTENT", help="the photograph")
-    parser.add_argument("style", metavar="STYLE", nargs="+", help="one or several style pictures")
+    parser.add_argument("style", metavar="STYLE", nargs="*", help="one or several style pictures")
     parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
     parser.add_argument(
         "--method",
@@ -126,8 +136,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Read, stylise, write, and say what was done."""
     from depthstyle.depth import read_depth_map
-    from depthstyle.gatys import make_session
     from depthstyle.images import check_output, read_image
+    from depthstyle.methods import make_painter
 
     output = Path(args.output)
     check_output(output)
@@ -137,86 +147,101 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--losses {args.losses}: its folder does not exist; create it first")
     if args.preview is not None and args.preview < 1:
         raise ValueError(f"--preview {args.preview}: must be at least 1")
-    options = {
-        name: value
-        for name in (*_SETTINGS, *_PARAMETERS)
-        if (value := getattr(args, name)) is not None
-    }
-    if args.learning_rate is not None:
-        options["schedule"] = ((0, args.learning_rate),)
+    styles = [read_image(path) for path in args.style]
+    painter = make_painter(args.method, styles, **_settings(args))
+    for option in ("losses", "preview"):
+        if getattr(args, option) is not None and not painter.iterates:
+            raise ValueError(f"--{option}: method {args.method} does not iterate; leave it out")
+    depth = None
     if args.depth is not None:
-        depth = read_depth_map(args.depth, kind=args.depth_kind)
-        options["depth"] = depth.depth
-        print(f"depth: {depth.kind} from near {depth.near:g} to far {depth.far:g}")
-    if args.start is not None:
-        options["start"] = read_image(args.start)
-    if args.mask is not None:
-        masks = [None if mask == "all" else mask for mask in args.mask]
-        options["style_masks"] = masks[0] if len(masks) == 1 else masks
-    session = make_session(
-        read_image(args.content),
-        [read_image(path) for path in args.style],
-        args.method,
-        preset=args.preset,
-        content_mask=args.content_mask,
-        **options,
-    )
+        depth_map = read_depth_map(args.depth, kind=args.depth_kind)
+        depth = depth_map.depth
+        print(f"depth: {depth_map.kind} from near {depth_map.near:g} to far {depth_map.far:g}")
     files = {"content": args.content, "styles": args.style, "depth": args.depth}
     masks = {"masks": args.mask, "content_mask": args.content_mask}
-    stylize(session, output, {"method": args.method, **files, **masks}, args.preview)
-    if args.losses is not None:
+    start = time.perf_counter()
+    painted = paint(
+        painter, read_image(args.content), depth, output, {**files, **masks}, args.preview
+    )
+    seconds = time.perf_counter() - start
+    done = "" if painted.interrupted is None else f"interrupted after {painted.interrupted}, "
+    height, width = painted.image.shape[:2]
+    print(f"{painter.device}: {done}{seconds:.1f} s, wrote {output} ({width}x{height})")
+    if painted.losses is not None and args.losses is not None:
         from depthstyle.plots import loss_curves
 
-        loss_curves(session.losses, args.losses)
+        loss_curves(painted.losses, args.losses)
         print(f"wrote {args.losses}")
 
 
-def stylize(
-    session: Session, output: Path, made_from: dict[str, Any], preview: int | None = None
-) -> None:
-    """Run a session and write its best picture, also after Ctrl-C or an error.
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, under the names that the methods know."""
+    from depthstyle.images import read_image
+
+    settings = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
+    if args.learning_rate is not None:
+        settings["schedule"] = ((0, args.learning_rate),)
+    if args.start is not None:
+        settings["start"] = read_image(args.start)
+    if args.mask is not None:
+        masks = [None if mask == "all" else mask for mask in args.mask]
+        settings["style_masks"] = masks[0] if len(masks) == 1 else masks
+    return settings
+
+
+def paint(
+    painter: Painter,
+    content: Any,
+    depth: Any,
+    output: Path,
+    made_from: dict[str, Any],
+    preview: int | None = None,
+) -> Painted:
+    """Paint a photograph and write the picture, also after Ctrl-C or an error.
 
     Parameters
     ----------
-    session : Session
-        What to run.
+    painter : Painter
+        What paints.
+    content : array (H, W, 3)
+        The photograph.
+    depth : array (h, w), or None
+        Its depth.
     output : path
         The picture to write.
     made_from : dict
-        What goes into the picture's recipe besides the session's own.
+        What goes into the picture's recipe besides the painter's own.
     preview : int, optional
         Write OUT_preview.png every so many iterations.
+
+    Returns
+    -------
+    Painted
 
     Raises
     ------
     NumericalError
-        A loss stopped being finite; the last good picture is written first.
+        A value stopped being finite; the last good picture is written first.
     """
     from depthstyle.errors import NumericalError
-    from depthstyle.gatys import run as run_session
     from depthstyle.images import write_image
 
     preview_path = output.with_name(f"{output.stem}_preview{output.suffix}")
 
-    def write(path: Path, image: Any) -> None:
-        write_image(path, image, recipe={**made_from, **session.recipe})
-
-    def show(state: Session) -> None:
+    def show(state: Any) -> None:
         if preview and state.iteration % preview == 0:
-            write(preview_path, state.image)
+            write_image(preview_path, state.image, recipe={**made_from, **state.recipe})
 
-    start = time.perf_counter()
+    def write(painted: Painted) -> Painted:
+        write_image(output, painted.image, recipe={**made_from, **painted.recipe})
+        return painted
+
     try:
-        complete = run_session(session, on_step=show, description=output.name)
-    except NumericalError:
-        if session.iteration:
-            write(output, session.image)
+        return write(painter.paint(content, depth, progress=output.name, on_step=show))
+    except NumericalError as error:
+        if error.painted is not None:
+            write(error.painted)
         raise
-    write(output, session.best)
-    seconds = time.perf_counter() - start
-    height, width = session.image.shape[:2]
-    done = "" if complete else f"interrupted after {session.iteration} iterations, "
-    print(f"{session.device}: {done}{seconds:.1f} s, wrote {output} ({width}x{height})")
 
 
 def _numbers(text: str) -> float | list[float]:

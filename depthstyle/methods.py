@@ -1,0 +1,193 @@
+"""The methods of stylisation by name, and the one way to call them.
+
+A method is a class whose objects are made once from styles and settings and then paint any number
+of photographs. To add one: a module with such a class, and a line in `METHODS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from depthstyle.errors import DepthstyleWarning
+
+METHODS: dict[str, tuple[str, str]] = {
+    "gatys": ("depthstyle.gatys", "GatysPainter"),
+    "lapstyle": ("depthstyle.gatys", "LapstylePainter"),
+}
+"""Module and class of each method; a module is imported when its method is asked for."""
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What a method made of a photograph.
+
+    Attributes
+    ----------
+    image : float32 (H, W, 3)
+        The picture, RGB in [0, 1].
+    recipe : mapping of str to JSON value
+        What made it: method, settings, weights, seed.
+    interrupted : str or None
+        How far the work was when Ctrl-C ended it, in words; `image` is the best picture so far.
+    losses : mapping of str to list of float, or None
+        The losses after each iteration by name, of a method that iterates.
+    """
+
+    image: NDArray[np.float32]
+    recipe: Mapping[str, Any]
+    interrupted: str | None = None
+    losses: Mapping[str, Sequence[float]] | None = None
+
+
+class Painter(Protocol):
+    """A method with its styles and settings, ready for photographs.
+
+    Its class takes the style pictures, a sequence of arrays (h, w, 3), and the method's settings
+    as keyword arguments; it reads weights and checks settings at once.
+
+    Attributes
+    ----------
+    iterates : bool
+        It works in iterations, which have losses and intermediate pictures.
+    """
+
+    iterates: bool
+
+    @property
+    def device(self) -> str:
+        """What computes, in words, as in ``cpu avx512, 2 threads``."""
+
+    def paint(
+        self,
+        content: ArrayLike,
+        depth: ArrayLike | None = None,
+        *,
+        progress: str | None = None,
+        on_step: Callable[[Any], object] | None = None,
+    ) -> Painted:
+        """Paint a photograph.
+
+        Parameters
+        ----------
+        content : array (H, W, 3)
+            The photograph: floats in [0, 1], uint8 or uint16.
+        depth : array (h, w), optional
+            Its depth, 0 nearest to 1 farthest.
+        progress : str, optional
+            Name of a progress bar that shows after two seconds; without it there is none.
+        on_step : callable, optional
+            Called with an object that has ``iteration`` and ``image`` after each iteration of a
+            method that iterates.
+
+        Raises
+        ------
+        ImageError, ValueError
+            The photograph or its depth cannot be used.
+        NumericalError
+            A value stopped being finite; its ``painted`` is the last good result, if there is one.
+        """
+
+
+def make_painter(method: str, styles: Sequence[ArrayLike], **settings: Any) -> Painter:
+    """Return a method with its styles and settings.
+
+    Parameters
+    ----------
+    method : str
+        A name of `METHODS`.
+    styles : sequence of array (h, w, 3)
+        The style pictures, together in one picture; empty for methods that take none.
+    **settings
+        The settings of the method's class.
+
+    Returns
+    -------
+    Painter
+
+    Raises
+    ------
+    ValueError
+        The method or a setting is unknown, or a value is out of range.
+    ImageError, WeightsError
+        A style picture or the weights cannot be used.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method={method!r}: unknown; choose from {', '.join(METHODS)}")
+    module, name = METHODS[method]
+    painter = getattr(importlib.import_module(module), name)
+    known = inspect.signature(painter).parameters
+    for setting in settings:
+        if setting not in known and "options" not in known:
+            names = ", ".join(list(known)[1:])
+            raise ValueError(f"{setting}: is no setting of method {method}, which has {names}")
+    return painter(styles, **settings)
+
+
+def stylize(
+    content: ArrayLike,
+    style: ArrayLike | Sequence[ArrayLike] | None = None,
+    method: str = "gatys",
+    *,
+    depth: ArrayLike | None = None,
+    progress: bool = True,
+    on_step: Callable[[Any], object] | None = None,
+    **settings: Any,
+) -> NDArray[np.float32]:
+    """Paint a photograph in the style of one or several pictures.
+
+    Parameters
+    ----------
+    content : array (H, W, 3)
+        The photograph: floats in [0, 1], uint8 or uint16.
+    style : array (h, w, 3) or sequence of such arrays, optional
+        One style picture or several; none for methods whose network knows its style.
+    method : str, optional
+        ``"gatys"`` optimises the pixels, ``"lapstyle"`` with a Laplacian loss that keeps the
+        photograph's edges; see `METHODS`.
+    depth : array (h, w), optional
+        Depth of the photograph, 0 nearest to 1 farthest.
+    progress : bool, optional
+        Show a progress bar with the remaining time after two seconds.
+    on_step : callable, optional
+        Called after each iteration with an object that has ``iteration`` and ``image``: the
+        `Session` in the Gatys family.
+    **settings
+        The settings of the method; for the Gatys family all other parameters of `Session`.
+
+    Returns
+    -------
+    float32 (H, W, 3)
+        The picture in [0, 1], of the photograph's size unless a setting says otherwise. After
+        Ctrl-C the best picture so far, with a warning.
+
+    Raises
+    ------
+    ValueError, ImageError, WeightsError, NumericalError
+        As `make_painter` and `Painter.paint`.
+    """
+    styles = [] if style is None else as_list(style)
+    painter = make_painter(method, styles, **settings)
+    painted = painter.paint(
+        content, depth, progress="stylize" if progress else None, on_step=on_step
+    )
+    if painted.interrupted is not None:
+        warnings.warn(
+            f"interrupted after {painted.interrupted}; this is the best picture so far",
+            DepthstyleWarning,
+            stacklevel=2,
+        )
+    return painted.image
+
+
+def as_list(style: ArrayLike | Sequence[ArrayLike]) -> list[Any]:
+    """Return a list of style pictures from one or several."""
+    several = isinstance(style, list | tuple) and (len(style) == 0 or np.ndim(style[0]) > 1)
+    return list(style) if several else [style]
