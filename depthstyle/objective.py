@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core, losses
-from depthstyle.networks import Network, Weights
+from depthstyle.networks import FeatureNetwork, Weights
 from depthstyle.presets import Preset, check_choice, check_count
 
 Array = NDArray[np.float32]
@@ -56,17 +56,17 @@ class Perception:
 
     Attributes
     ----------
-    network : Network
+    network : FeatureNetwork
     weights : mapping of str to array
     pooling : {"max", "average"}
     """
 
-    network: Network
+    network: FeatureNetwork
     weights: Weights
     pooling: str = "max"
 
     def add(self, graph: Any, image: Any, layers: Sequence[str]) -> dict[str, Any]:
-        """Add the network to a graph; see `Network.features`."""
+        """Add the network to a graph; see `FeatureNetwork.features`."""
         return self.network.features(graph, image, self.weights, layers, self.pooling)
 
     def shapes(self, size: tuple[int, int], layers: Sequence[str]) -> dict[str, tuple[int, ...]]:

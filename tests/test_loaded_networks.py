@@ -155,7 +155,7 @@ def test_wrong_names_and_gradients(tmp_path):
     for none in ([], "relu1_1"):
         with pytest.raises(ValueError, match="give a list of one or more names"):
             net(x, outputs=none)
-    with pytest.raises(ValueError, match=r"dy: shape \(1, 12, 2, 1\), the feature map has"):
+    with pytest.raises(ValueError, match=r"dy: shape \(1, 12, 2, 1\), the output has"):
         net.gradient(x, np.zeros((1, 12, 2, 1), "f4"))
     with pytest.raises(ValueError, match=r"dy\['relu1_1'\]: type float64"):
         net.gradient(x, {"relu1_1": np.zeros((1, 8, 9, 9))})

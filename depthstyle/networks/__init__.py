@@ -1,4 +1,4 @@
-"""The published networks whose feature maps the losses compare, one per file.
+"""The published networks, one per file.
 
 `build` gives a network by its name, `identify` tells which network some weights belong to.
 """
@@ -6,18 +6,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
+from depthstyle.networks.feature_network import FeatureNetwork
 from depthstyle.networks.loaded import LoadedNetwork
 from depthstyle.networks.network import Network, Weights
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
 from depthstyle.networks.vgg import ENCODER, VGG16, VGG19, VGG19_CAFFE
 
-__all__ = ["LoadedNetwork", "Network", "Weights", "build", "identify", "load", "names"]
+__all__ = [
+    "FeatureNetwork",
+    "LoadedNetwork",
+    "Network",
+    "Weights",
+    "build",
+    "identify",
+    "load",
+    "names",
+]
 
 _NETWORKS = {
-    network.name: network for network in (ENCODER, VGG16, VGG19, VGG19_CAFFE, SQUEEZENET1_1)
+    network.name: network
+    for network in (
+        ENCODER,
+        VGG16,
+        VGG19,
+        VGG19_CAFFE,
+        SQUEEZENET1_1,
+    )
 }
 
 
@@ -67,23 +87,17 @@ def identify(weights: Weights) -> Network:
     WeightsError
         They belong to no network that is known here.
     """
-    if "conv1_1.weight" in weights:
-        return VGG19_CAFFE
-    if "features.3.squeeze.weight" in weights:
-        return SQUEEZENET1_1
-    first = weights.get("features.0.weight")
-    if first is None:
-        found = ", ".join(list(weights)[:3]) or "nothing"
-        raise WeightsError(
-            f"weights: no known network has keys such as {found}; known are {', '.join(_NETWORKS)}"
-        )
-    if first.shape[0] != 64:
-        return ENCODER
-    return VGG19 if "features.16.weight" in weights else VGG16
+    for network in _NETWORKS.values():
+        if network.recognise(weights):
+            return network
+    found = ", ".join(list(weights)[:3]) or "nothing"
+    raise WeightsError(
+        f"weights: no known network has keys such as {found}; known are {', '.join(_NETWORKS)}"
+    )
 
 
 def load(
-    name: str, weights: str | os.PathLike[str] | Weights, *, threads: int | None = None
+    name: str, *files: str | os.PathLike[str] | Weights, threads: int | None = None
 ) -> LoadedNetwork:
     """Return a network with its weights, to be called on arrays.
 
@@ -91,22 +105,22 @@ def load(
     ----------
     name : str
         What `build` takes.
-    weights : path or mapping of str to array
-        The published file in any format that `depthstyle.weights.open` reads, or its arrays.
+    *files : path or mapping of str to array
+        The published files in any format that `depthstyle.weights.open` reads, or their arrays.
     threads : int, optional
         Number of threads; by default what the engine is set to.
 
     Returns
     -------
     LoadedNetwork
-        ``net(x)`` gives feature maps and ``net.gradient(x, dy)`` the gradient.
+        ``net(x)`` gives what the published module gives, and ``net.gradient(x, dy)`` the gradient.
 
     Raises
     ------
     ValueError
-        The name is unknown.
+        The name is unknown, or no file is given.
     WeightsError
-        The file cannot be read, or does not hold the network's arrays.
+        A file cannot be read, two hold the same array, or they do not hold the network's arrays.
 
     Examples
     --------
@@ -114,14 +128,31 @@ def load(
     >>> net(x, outputs=["features.20"])["features.20"].shape  # doctest: +SKIP
     (1, 512, 28, 28)
     """
+    network = build(name)
+    if not files:
+        raise ValueError(f"files: give {' and '.join(network.files) or 'the file'} of {name}")
+    arrays = _read(files)
+    try:
+        return LoadedNetwork(network, arrays, threads=threads)
+    except WeightsError as error:
+        paths = ", ".join(str(file) for file in files if not isinstance(file, Mapping))
+        if not paths:
+            raise
+        needs = f"; it takes {' and '.join(network.files)}" if network.files else ""
+        raise WeightsError(f"{paths}: not the weights of {name}{needs}; {error}") from error
+
+
+def _read(files: Iterable[str | os.PathLike[str] | Weights]) -> Weights:
     from depthstyle.weights import load as load_weights
 
-    network = build(name)
-    if isinstance(weights, Mapping):
-        return LoadedNetwork(network, weights, threads=threads)
-    try:
-        return LoadedNetwork(network, load_weights(weights, without="classifier."), threads=threads)
-    except WeightsError as error:
-        if str(weights) in str(error):
-            raise
-        raise WeightsError(f"{weights}: not the weights of {name}; {error}") from error
+    arrays: dict[str, NDArray[Any]] = {}
+    for file in files:
+        part = file if isinstance(file, Mapping) else load_weights(file, without="classifier.")
+        both = arrays.keys() & part.keys()
+        if both:
+            raise WeightsError(
+                f"{'arrays' if isinstance(file, Mapping) else file}: holds {min(both)} as a file "
+                "before it does; give files that belong together"
+            )
+        arrays |= part
+    return arrays

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
-from depthstyle.networks.network import Network, Weights
+from depthstyle.networks.network import Name, Network, Weights
 
 Array = NDArray[np.float32]
 
@@ -35,6 +35,7 @@ class LoadedNetwork:
     network : Network
         Its ``layers`` and ``aliases`` are the names that `outputs` takes.
     weights : mapping of str to array
+        As the network's `prepare` returns them.
 
     Raises
     ------
@@ -43,67 +44,71 @@ class LoadedNetwork:
     """
 
     def __init__(self, network: Network, weights: Weights, *, threads: int | None = None) -> None:
-        self.network, self.weights = network, weights
+        self.network, self.weights = network, network.prepare(weights)
+        self._channels = network.input_channels(self.weights)
         self._threads = threads
-        self._last = network.layers[-1]
+        self._returned = network.returns or network.layers[-1:]
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
-        size = network.minimum_size([self._last])
-        self._features((1, 3, size, size), [self._last])  # checks keys and shapes
+        size = network.minimum_size(self._returned)
+        self._nodes((1, self._channels, size, size), self._returned)  # checks keys and shapes
 
-    def __call__(self, x: Array, outputs: Sequence[str] | None = None) -> Array | dict[str, Array]:
-        """Return feature maps.
+    def __call__(
+        self, x: Array, outputs: Sequence[Name] | None = None
+    ) -> Array | dict[Name, Array]:
+        """Return what the published module returns, or chosen outputs.
 
         Parameters
         ----------
-        x : float32 (N, 3, H, W)
-            The input of the published module, which includes its normalisation.
-        outputs : sequence of str, optional
-            The wanted feature maps, by published (``"features.20"``) or canonical (``"relu4_1"``)
-            name; by default the last one alone.
+        x : float32 (N, C, H, W)
+            The input of the published module.
+        outputs : sequence of str or tuple, optional
+            The wanted outputs, by published (``"features.20"``, ``("disp", 0)``) or canonical
+            (``"relu4_1"``) name; by default what the module returns.
 
         Returns
         -------
-        float32 (N, C, h, w), or dict of str to such arrays
-            The last feature map, or each of `outputs` under the name that it was asked by.
+        float32 (N, C, h, w), or dict of str or tuple to such arrays
+            What the module returns, or each of `outputs` under the name that it was asked by.
 
         Raises
         ------
         ValueError
-            `x` is no finite float32 (N, 3, H, W) or too small, or a name is unknown.
+            `x` is no finite float32 (N, C, H, W), too small or of no size that the network takes,
+            or a name is unknown.
         Busy
             Another thread runs this network on arrays of this size.
         """
-        names = self._names((self._last,) if outputs is None else outputs)
+        names = self._returned if outputs is None else self._names(outputs)
         x = self._checked_input(x, names)
         plan, _ = self._plan(x.shape, names, gradient=False)
         maps = plan.run({"x": x})
-        return maps[0] if outputs is None else dict(zip(names, maps, strict=True))
+        single = outputs is None and not self.network.returns
+        return maps[0] if single else dict(zip(names, maps, strict=True))
 
-    def gradient(self, x: Array, dy: Array | Mapping[str, Array]) -> Array:
+    def gradient(self, x: Array, dy: Array | Mapping[Name, Array]) -> Array:
         """Return the gradient of sum(y * dy) with respect to x, where y is ``net(x)``.
 
         Parameters
         ----------
-        x : float32 (N, 3, H, W)
+        x : float32 (N, C, H, W)
             As for the call.
-        dy : float32 (N, C, h, w), or mapping of str to such arrays
-            One array for the last feature map, or one for each named feature map, whose sums are
-            added.
+        dy : float32 (N, C, h, w), or mapping of str or tuple to such arrays
+            One array for the last output, or one for each named output, whose sums are added.
 
         Returns
         -------
-        float32 (N, 3, H, W)
+        float32 (N, C, H, W)
 
         Raises
         ------
         ValueError
             `x` is as in the call, or an array of `dy` is not finite, not float32, or not of its
-            feature map's shape.
+            output's shape.
         Busy
             As for the call.
         """
-        given = dy if isinstance(dy, Mapping) else {self._last: dy}
+        given = dy if isinstance(dy, Mapping) else {self.network.layers[-1]: dy}
         names = self._names(given)
         x = self._checked_input(x, names)
         plan, shapes = self._plan(x.shape, names, gradient=True)
@@ -112,37 +117,44 @@ class LoadedNetwork:
             label = f"dy[{name!r}]" if isinstance(dy, Mapping) else "dy"
             array = _checked(given[name], label)
             if array.shape != shape:
-                raise ValueError(f"{label}: shape {array.shape}, the feature map has {shape}")
+                raise ValueError(f"{label}: shape {array.shape}, the output has {shape}")
             feeds[f"dy {name}"] = array
         return plan.run(feeds)[0]
 
-    def _names(self, names: Any) -> tuple[str, ...]:
+    def _names(self, names: Any) -> tuple[Name, ...]:
         if isinstance(names, str) or not names:
             raise ValueError(f"outputs={names!r}: give a list of one or more names")
         for name in names:
             self.network.layer(name)
         return tuple(dict.fromkeys(names))
 
-    def _checked_input(self, x: Array, names: Sequence[str]) -> Array:
+    def _checked_input(self, x: Array, names: Sequence[Name]) -> Array:
         x = _checked(x, "x")
-        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
-            raise ValueError(f"x: shape {x.shape}, expected (N, 3, H, W)")
+        if x.ndim != 4 or x.shape[1] != self._channels or 0 in x.shape:
+            raise ValueError(f"x: shape {x.shape}, expected (N, {self._channels}, H, W)")
+        height, width = x.shape[2:]
         least = self.network.minimum_size(names)
-        if min(x.shape[2:]) < least:
+        if min(height, width) < least:
             raise ValueError(
-                f"x: {x.shape[2]}x{x.shape[3]} pixels, {', '.join(names)} of "
+                f"x: {height}x{width} pixels, {', '.join(map(str, names))} of "
                 f"{self.network.name} need at least {least}x{least}"
+            )
+        multiple = self.network.multiple
+        if height % multiple or width % multiple:
+            raise ValueError(
+                f"x: {height}x{width} pixels, {self.network.name} needs multiples of {multiple}; "
+                "resize it"
             )
         return x
 
-    def _features(self, shape: tuple[int, ...], names: Sequence[str]) -> tuple[Any, Any, list[Any]]:
+    def _nodes(self, shape: tuple[int, ...], names: Sequence[Name]) -> tuple[Any, Any, list[Any]]:
         graph = _core.Graph()
         x = graph.input("x", shape, kind="map")
-        maps = self.network.features(graph, x, self.weights, names)
+        maps = self.network.add(graph, x, self.weights, names)
         return graph, x, [maps[name] for name in names]
 
-    def _plan(self, shape: tuple[int, ...], names: tuple[str, ...], *, gradient: bool) -> Any:
-        """Return the compiled plan and the shapes of the feature maps.
+    def _plan(self, shape: tuple[int, ...], names: tuple[Name, ...], *, gradient: bool) -> Any:
+        """Return the compiled plan and the shapes of the outputs.
 
         The plan that was not used for longest is forgotten.
         """
@@ -151,7 +163,7 @@ class LoadedNetwork:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-            graph, x, nodes = self._features(shape, names)
+            graph, x, nodes = self._nodes(shape, names)
             shapes = [node.shape for node in nodes]
             if gradient:
                 nodes = graph.gradient(_weighted_sum(graph, names, nodes), [x])
@@ -161,8 +173,8 @@ class LoadedNetwork:
             return self._plans[key]
 
 
-def _weighted_sum(graph: Any, names: Sequence[str], nodes: Sequence[Any]) -> Any:
-    """Add sum(y * dy) over all feature maps; the arrays dy are inputs."""
+def _weighted_sum(graph: Any, names: Sequence[Name], nodes: Sequence[Any]) -> Any:
+    """Add sum(y * dy) over all outputs; the arrays dy are inputs."""
     total = None
     for name, node in zip(names, nodes, strict=True):
         dy = graph.input(f"dy {name}", node.shape, kind="map")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,121 +14,125 @@ from depthstyle.errors import WeightsError
 Weights = Mapping[str, NDArray[Any]]
 """Arrays under their published keys."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Name = Hashable
+"""What an output is called: a string (``"relu4_1"``) or what the module uses, ``("disp", 0)``."""
 
 
-@dataclass(frozen=True)
+class Folded(dict[str, NDArray[Any]]):
+    """Weights whose batch norms are part of the convolutions before them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Network:
-    """A published network, seen as a source of feature maps.
+    """A published network: what its module takes and returns, and how its nodes are added.
 
     Attributes
     ----------
     name : str
         Its name in the registry.
-    layers : tuple of str
-        The feature maps in order, under their canonical names (``relu1_1``, ``fire2``).
-    aliases : mapping of str to str
-        Other published names (``features.1``) and the canonical name of each.
-    minimum_sizes : mapping of str to int
-        Smallest height and width of a picture that reaches a layer, by canonical name.
-    content_layer : str
-        The layer of the content loss by default.
-    style_layers : tuple of str
-        The layers of the style loss by default.
+    layers : tuple of str or tuple
+        The outputs that can be asked for, in the order in which `add_layers` makes them.
     add_layers : callable
-        ``add_layers(graph, image, weights, last, pooling)`` adds the nodes up to the layer `last`
-        and returns the feature maps by canonical name.
-    mean, std : (float, float, float)
-        The network is fed (rgb - mean) / std, rgb in [0, 1].
-    bgr : bool
-        The network wants its channels in the order blue, green, red.
+        ``add_layers(graph, x, weights, last)`` adds the nodes up to the output `last` and returns
+        the node of each output on the way by its name.
+    aliases : mapping of str to str
+        Other published names (``features.1``) and the name in `layers` of each.
+    returns : tuple of str or tuple, optional
+        The outputs that the module returns, as a dict by name. By default it returns the last of
+        `layers` alone.
+    channels : int or str
+        Channels of its input; or the key of the weight (O, I, k, k) whose I they are.
+    multiple : int
+        Height and width of the input are multiples of this.
+    smallest : int
+        Least height and width of the input.
+    recognise : callable
+        ``recognise(weights)`` tells whether arrays have the network's published keys.
+    prepare : callable
+        ``prepare(weights)`` turns the published arrays into those that `add_layers` takes; for
+        arrays that were prepared already it returns them. `fold_batch_norms` is one.
+    files : tuple of str
+        What its published files are called, where they are more than one.
     """
 
     name: str
-    layers: tuple[str, ...]
-    aliases: Mapping[str, str]
-    minimum_sizes: Mapping[str, int]
-    content_layer: str
-    style_layers: tuple[str, ...]
-    add_layers: Callable[[Any, Any, Weights, str, str], dict[str, Any]]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    bgr: bool = False
+    layers: tuple[Name, ...]
+    add_layers: Callable[..., dict[Name, Any]]
+    recognise: Callable[[Weights], bool]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    returns: tuple[Name, ...] = ()
+    channels: int | str = 3
+    multiple: int = 1
+    smallest: int = 1
+    prepare: Callable[[Weights], Weights] = lambda weights: weights
+    files: tuple[str, ...] = ()
 
-    def layer(self, name: str) -> str:
-        """Return the canonical name of a layer.
+    def layer(self, name: Name) -> Name:
+        """Return the name in `layers` of an output.
 
         Raises
         ------
         ValueError
-            The network has no such layer.
+            The network has no such output.
         """
-        canonical = self.aliases.get(name, name)
+        canonical = self.aliases.get(name, name) if isinstance(name, str) else name
         if canonical not in self.layers:
             raise ValueError(
                 f"layer {name!r}: {self.name} has none of that name; choose from "
-                f"{', '.join(self.layers)}"
+                f"{', '.join(map(str, self.layers))}"
             )
         return canonical
 
-    def minimum_size(self, layers: Iterable[str]) -> int:
-        """Return the smallest height and width of a picture for which every layer has a pixel."""
-        return max(self.minimum_sizes[self.layer(name)] for name in layers)
+    def input_channels(self, weights: Weights) -> int:
+        """Return the number of channels of the input.
 
-    def features(
-        self, graph: Any, image: Any, weights: Weights, layers: Iterable[str], pooling: str = "max"
-    ) -> dict[str, Any]:
-        """Add the network's nodes to a graph, up to the deepest of the asked layers.
+        Raises
+        ------
+        WeightsError
+            The weights lack the key that says it.
+        """
+        if isinstance(self.channels, int):
+            return self.channels
+        return take(weights, self.channels, (None,) * 4).shape[1]
+
+    def minimum_size(self, names: Iterable[Name]) -> int:
+        """Return the smallest height and width of an input for which the outputs have a pixel."""
+        return self.smallest
+
+    def add(
+        self, graph: Any, x: Any, weights: Weights, names: Iterable[Name], **options: Any
+    ) -> dict[Name, Any]:
+        """Add the network's nodes to a graph, up to the deepest of the asked outputs.
 
         Parameters
         ----------
         graph : Graph
             Gets the nodes.
-        image : Node (N, 3, H, W)
-            The pictures in the network's input range; see `to_input`.
+        x : Node (N, C, H, W)
+            The input of the published module.
         weights : mapping of str to array
             The weights under their published keys; those of deeper layers may be missing.
-        layers : iterable of str
-            The wanted layers; published aliases are accepted.
-        pooling : {"max", "average"}, optional
-            How the network halves its maps.
+        names : iterable of str or tuple
+            The wanted outputs; published aliases are accepted.
+        **options
+            Go to `add_layers`.
 
         Returns
         -------
-        dict of str to Node
-            The feature map of each asked layer, under the name that it was asked by.
+        dict of str or tuple to Node
+            Each asked output under the name that it was asked by.
 
         Raises
         ------
         ValueError
-            An unknown layer or pooling.
+            An unknown name.
         WeightsError
             A key is missing or has another shape.
         """
-        if pooling not in ("max", "average"):
-            raise ValueError(f"pooling={pooling!r}: choose 'max' or 'average'")
-        wanted = {name: self.layer(name) for name in layers}
+        wanted = {name: self.layer(name) for name in names}
         last = max(wanted.values(), key=self.layers.index)
-        maps = self.add_layers(graph, image, weights, last, pooling)
-        return {name: maps[canonical] for name, canonical in wanted.items()}
-
-    def to_input(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn a picture (H, W, 3) of RGB in [0, 1] into the network's input (1, 3, H, W)."""
-        scaled = (image - np.float32(self.mean)) / np.float32(self.std)
-        planes = scaled.transpose(2, 0, 1)[None]
-        return np.ascontiguousarray(planes[:, ::-1] if self.bgr else planes, dtype=np.float32)
-
-    def from_input(self, planes: NDArray[Any]) -> NDArray[np.float32]:
-        """Turn a network's input (1, 3, H, W) back into a picture (H, W, 3), clipped to [0, 1]."""
-        rgb = planes[0, ::-1] if self.bgr else planes[0]
-        image = rgb.transpose(1, 2, 0) * np.float32(self.std) + np.float32(self.mean)
-        return np.clip(image, 0, 1).astype(np.float32)
-
-    def input_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what black and white become: two arrays (1, 3, 1, 1)."""
-        black, white = np.zeros((1, 1, 3), np.float32), np.ones((1, 1, 3), np.float32)
-        return self.to_input(black), self.to_input(white)
+        outputs = self.add_layers(graph, x, self.prepare(weights), last, **options)
+        return {name: outputs[canonical] for name, canonical in wanted.items()}
 
 
 def take(weights: Weights, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -169,19 +173,98 @@ def add_conv(
     channels: int | None,
     kernel: int,
     *,
-    stride: int = 1,
-    pad: int = 0,
+    bias: bool = True,
+    groups: int = 1,
+    **attributes: Any,
 ) -> Any:
-    """Add a convolution with bias from `key`.weight (O, I, k, k) and `key`.bias (O,)."""
-    weight = take(weights, f"{key}.weight", (channels, x.shape[1], kernel, kernel))
-    bias = take(weights, f"{key}.bias", (weight.shape[0],))
-    return graph.conv2d(
-        x,
-        graph.constant(_real(weight), name=f"{key}.weight"),
-        graph.constant(_real(bias).reshape(1, -1, 1, 1), name=f"{key}.bias"),
-        stride=stride,
-        pad=pad,
-    )
+    """Add a convolution of `key`.weight (O, I / groups, k, k) and, unless told, `key`.bias (O,).
+
+    Parameters
+    ----------
+    graph : Graph
+        Gets the node.
+    x : Node (N, I, H, W)
+        The input.
+    weights : mapping of str to array
+        Holds the two arrays.
+    key : str
+        What their keys begin with.
+    channels : int or None
+        The expected O; None takes any.
+    kernel : int
+        The expected k.
+    bias : bool, optional
+        False where the convolution has none.
+    groups : int, optional
+        Groups of channels that do not see each other.
+    **attributes
+        ``stride``, ``pad`` and ``pad_mode`` of the op conv2d.
+
+    Raises
+    ------
+    WeightsError
+        A key is missing or has another shape.
+    """
+    weight = take(weights, f"{key}.weight", (channels, x.shape[1] // groups, kernel, kernel))
+    inputs = [x, graph.constant(_real(weight), name=f"{key}.weight")]
+    if bias:
+        values = take(weights, f"{key}.bias", (weight.shape[0],))
+        inputs.append(graph.constant(_real(values).reshape(1, -1, 1, 1), name=f"{key}.bias"))
+    return graph.conv2d(*inputs, groups=groups, **attributes)
+
+
+def fold_batch_norms(
+    weights: Weights, pairs: Iterable[tuple[str, str]], epsilon: float = 1e-5, affine: bool = True
+) -> Folded:
+    """Make each batch norm part of the convolution before it.
+
+    gamma (w * x + b - mean) / sqrt(var + epsilon) + beta is the convolution with the weight s w
+    and the bias s (b - mean) + beta, where s = gamma / sqrt(var + epsilon). It is computed in
+    float64.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        The weights under their published keys; returned as they are if they were folded before.
+    pairs : iterable of (str, str)
+        What the keys of each convolution and of its norm begin with.
+    epsilon : float, optional
+        That of the norms.
+    affine : bool, optional
+        False where the norms have no gamma and beta.
+
+    Returns
+    -------
+    Folded
+        A new mapping without the norms, in which each of the convolutions has a bias.
+
+    Raises
+    ------
+    WeightsError
+        A key is missing or has another shape.
+    """
+    if isinstance(weights, Folded):
+        return weights
+    folded = Folded(weights)
+    for conv, norm in pairs:
+        weight = take(weights, f"{conv}.weight", (None,) * 4)
+        outputs = weight.shape[:1]
+        mean, var = (
+            take(weights, f"{norm}.{part}", outputs).astype(np.float64)
+            for part in ("running_mean", "running_var")
+        )
+        scale = 1 / np.sqrt(var + epsilon)
+        shift = -mean * scale
+        if f"{conv}.bias" in weights:
+            shift += take(weights, f"{conv}.bias", outputs) * scale
+        if affine:
+            gamma, beta = (take(weights, f"{norm}.{part}", outputs) for part in ("weight", "bias"))
+            scale, shift = scale * gamma, shift * gamma + beta
+        folded[f"{conv}.weight"] = (weight * scale[:, None, None, None]).astype(weight.dtype)
+        folded[f"{conv}.bias"] = shift.astype(weight.dtype)
+        for part in ("running_mean", "running_var", "weight", "bias"):
+            folded.pop(f"{norm}.{part}", None)
+    return folded
 
 
 def _real(array: NDArray[Any]) -> NDArray[Any]:

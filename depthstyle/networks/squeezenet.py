@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthstyle.networks.network import Network, Weights, add_conv
+from depthstyle.networks.feature_network import FeatureNetwork
+from depthstyle.networks.network import Weights, add_conv
 
 _FIRES = {
     "features.3": (16, 64),
@@ -60,7 +61,7 @@ def _add_fire(graph: Any, x: Any, weights: Weights, key: str) -> Any:
 
 
 def _add_layers(
-    graph: Any, image: Any, weights: Weights, last: str, pooling: str
+    graph: Any, image: Any, weights: Weights, last: str, pooling: str = "max"
 ) -> dict[str, Any]:
     x = image
     maps = {}
@@ -82,7 +83,7 @@ def _add_layers(
     return maps
 
 
-SQUEEZENET1_1 = Network(
+SQUEEZENET1_1 = FeatureNetwork(
     name="squeezenet1_1",
     layers=tuple(_NAMES),
     aliases={f"features.{index}": layer for layer, index in _NAMES.items()},
@@ -90,4 +91,5 @@ SQUEEZENET1_1 = Network(
     content_layer="fire2",
     style_layers=("relu1", "fire3", "fire4", "fire5"),
     add_layers=_add_layers,
+    recognise=lambda weights: "features.3.squeeze.weight" in weights,
 )

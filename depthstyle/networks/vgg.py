@@ -8,11 +8,12 @@ because that works in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from depthstyle.networks.network import Network, Weights, add_conv
+from depthstyle.networks.feature_network import FeatureNetwork
+from depthstyle.networks.network import Weights, add_conv
 
 _WIDTHS = (64, 128, 256, 512, 512)
 _CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
@@ -36,7 +37,7 @@ def _add_layers(
     image: Any,
     weights: Weights,
     last: str,
-    pooling: str,
+    pooling: str = "max",
     *,
     blocks: tuple[int, ...],
     widths: tuple[int | None, ...],
@@ -65,16 +66,17 @@ def _vgg(
     blocks: tuple[int, ...],
     content_layer: str,
     style_layers: tuple[str, ...],
+    recognise: Callable[[Weights], bool],
     *,
     widths: tuple[int | None, ...] = _WIDTHS,
     last: str = "pool5",
     caffe: bool = False,
-) -> Network:
+) -> FeatureNetwork:
     steps = list(_walk(blocks))
     steps = steps[: [layer for layer, _, _ in steps].index(last) + 1]
     pixels = {layer: 2 ** (block + layer.startswith("pool")) for layer, _, block in steps}
     add_layers = partial(_add_layers, blocks=blocks, widths=widths, caffe_keys=caffe)
-    network = Network(
+    return FeatureNetwork(
         name=name,
         layers=tuple(layer for layer, _, _ in steps),
         aliases={f"features.{index}": layer for layer, index, _ in steps},
@@ -82,22 +84,46 @@ def _vgg(
         content_layer=content_layer,
         style_layers=style_layers,
         add_layers=add_layers,
+        recognise=recognise,
         **({"mean": _CAFFE_MEAN, "std": _CAFFE_STD, "bgr": True} if caffe else {}),
     )
-    return network
+
+
+def _is_wide(weights: Weights) -> bool:
+    return "features.2.weight" in weights and weights["features.0.weight"].shape[0] == 64
 
 
 _STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
-VGG16 = _vgg("vgg16", (2, 2, 3, 3, 3), "relu4_2", _STYLE_LAYERS)
-VGG19 = _vgg("vgg19", (2, 2, 4, 4, 4), "relu4_2", _STYLE_LAYERS)
-VGG19_CAFFE = _vgg("vgg19-caffe", (2, 2, 4, 4, 4), "relu4_2", _STYLE_LAYERS, caffe=True)
+VGG16 = _vgg(
+    "vgg16",
+    (2, 2, 3, 3, 3),
+    "relu4_2",
+    _STYLE_LAYERS,
+    lambda weights: _is_wide(weights) and "features.16.weight" not in weights,
+)
+VGG19 = _vgg(
+    "vgg19",
+    (2, 2, 4, 4, 4),
+    "relu4_2",
+    _STYLE_LAYERS,
+    lambda weights: _is_wide(weights) and "features.16.weight" in weights,
+)
+VGG19_CAFFE = _vgg(
+    "vgg19-caffe",
+    (2, 2, 4, 4, 4),
+    "relu4_2",
+    _STYLE_LAYERS,
+    lambda weights: "conv1_1.weight" in weights,
+    caffe=True,
+)
 
 ENCODER = _vgg(
     "encoder",
     (2, 2, 4, 4),
     "relu3_4",
     _STYLE_LAYERS[:4],
+    lambda weights: "features.2.weight" in weights and not _is_wide(weights),
     widths=(None,) * 4,
     last="relu4_1",
 )

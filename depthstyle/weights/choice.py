@@ -27,13 +27,13 @@ class Choice:
 
     Attributes
     ----------
-    network : Network
+    network : FeatureNetwork
     arrays : mapping of str to array
     origin : mapping of str to str, or None
         The name and SHA-256 of the file; None for arrays of the caller's.
     """
 
-    network: networks.Network
+    network: networks.FeatureNetwork
     arrays: networks.Weights
     origin: Mapping[str, str] | None
 
@@ -59,7 +59,7 @@ def choose(source: Source | None, network: str) -> Choice:
         The file cannot be used, or the network's is not in the cache.
     """
     if isinstance(source, Mapping):
-        return Choice(networks.identify(source), source, None)
+        return Choice(_feature_network(source), source, None)
     if source is not None:
         return _of_file(source)
     cached = cache.find(_BEST if network == "encoder" else network)
@@ -79,4 +79,14 @@ def _of_file(path: str | os.PathLike[str]) -> Choice:
     origin = {"file": os.path.basename(path)}
     if os.path.isfile(path):
         origin["sha256"] = cache.sha256(path)
-    return Choice(networks.identify(arrays), arrays, origin)
+    return Choice(_feature_network(arrays), arrays, origin)
+
+
+def _feature_network(arrays: networks.Weights) -> networks.FeatureNetwork:
+    network = networks.identify(arrays)
+    if not isinstance(network, networks.FeatureNetwork):
+        raise WeightsError(
+            f"weights: those of {network.name}, which has no feature maps to compare; give those "
+            "of VGG or SqueezeNet"
+        )
+    return network
