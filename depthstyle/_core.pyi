@@ -300,8 +300,9 @@ class Graph:
         *,
         h: int = 0,
         w: int = 0,
-        mode: Literal["nearest", "bilinear"] = "nearest",
+        mode: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "nearest",
         align_corners: bool = False,
+        antialias: bool = False,
     ) -> Node: ...
     def resize_backward(
         self,
@@ -310,8 +311,9 @@ class Graph:
         *,
         h: int = 0,
         w: int = 0,
-        mode: Literal["nearest", "bilinear"] = "nearest",
+        mode: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "nearest",
         align_corners: bool = False,
+        antialias: bool = False,
     ) -> Node: ...
     def instance_norm(
         self,

@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from depthstyle import _core
+
 EPS = 2.0**-24
 WINOGRAD_ERROR = 3e-6
 
@@ -337,17 +339,54 @@ def pads(shape: Shape, top: int, bottom: int, left: int, right: int) -> list[Cas
     return cases
 
 
+RESIZES = [
+    {"mode": "nearest"},
+    {"mode": "bilinear"},
+    {"mode": "bilinear", "align_corners": True},
+    {"mode": "bilinear", "antialias": True},
+    {"mode": "bicubic"},
+    {"mode": "bicubic", "antialias": True},
+    {"mode": "lanczos", "antialias": True},
+]
+
+
+def resize_size(op: str) -> Callable[[Arrays, dict], np.ndarray]:
+    """Return A of a resize: the same with the absolute values of weights and pixels."""
+
+    def absolute(size: int, attrs: dict) -> np.ndarray:
+        """One side's weights, found by resizing the rows of a unit matrix."""
+        graph = _core.Graph()
+        unit = np.eye(size)[None, None]
+        node = getattr(graph, op)(graph.constant(unit), **{**attrs, "w": size})
+        plan = graph.compile([node], backend="ref", dtype="float64")
+        return np.abs(plan.run()[0][0, 0])
+
+    def scale(inputs: Arrays, attrs: dict) -> np.ndarray:
+        x = np.abs(inputs[0])
+        rows = absolute(x.shape[2], attrs)
+        columns = absolute(x.shape[3], {**attrs, "h": attrs["w"]})
+        return rows @ x @ columns.T
+
+    return scale
+
+
 def resizes(shape: Shape, h: int, w: int, kind: str = "map") -> list[Case]:
     """Return a resize in every mode, with its backward op."""
     x, y = Operand(shape, kind), Operand((*shape[:2], h, w), kind)
     cases = []
-    per_pixel = (2 * -(-h // shape[2]) + 2) * (2 * -(-w // shape[3]) + 2)
-    for mode, corners in (("nearest", False), ("bilinear", False), ("bilinear", True)):
-        attrs = {"mode": mode, "align_corners": corners}
-        terms = 0 if mode == "nearest" else 4
-        cases.append(Case("resize", (x,), {"h": h, "w": w, **attrs}, terms))
-        back = {"h": shape[2], "w": shape[3], **attrs}
-        cases.append(Case("resize_backward", (y,), back, per_pixel))
+
+    def taps(before: int, after: int) -> int:
+        return min(before, 6 * -(-before // after) + 1)
+
+    for attrs in RESIZES:
+        exact = attrs["mode"] == "nearest"
+        terms = 0 if exact else taps(shape[2], h) * taps(shape[3], w)
+        there, back = {"h": h, "w": w, **attrs}, {"h": shape[2], "w": shape[3], **attrs}
+        cases.append(Case("resize", (x,), there, terms, scale=resize_size("resize")))
+        terms = taps(h, shape[2]) * taps(w, shape[3])
+        cases.append(
+            Case("resize_backward", (y,), back, terms, scale=resize_size("resize_backward"))
+        )
     return cases
 
 
@@ -376,6 +415,7 @@ SHAPES = [
     *resizes((1, 1, 12, 10), 7, 23, kind="plain"),
     *resizes((1, 17, 3, 2), 1, 1),
     *resizes((1, 2, 1, 1), 5, 4),
+    *resizes((1, 3, 23, 40), 5, 11),
     *joins(16, 32),
     *joins(3, 20, 1),
     *joins(5, 16, 7, 18),

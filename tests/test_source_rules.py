@@ -24,9 +24,9 @@ LAYERS = {
     "base": ("base/",),
     "core": ("base/", "core/"),
     "ops": ("base/", "core/op.h", "core/ops.def", "core/graph.h", "core/tensor.h", "ops/"),
-    "ref": ("base/", "core/backend.h", "core/op.h", "core/ops.def", "core/tensor.h", "ref/"),
+    "ref": ("base/", "core/backend.h", "core/resample.h", "core/ops.def", "ref/"),
     "cpu": (
-        *("base/", "core/backend.h", "core/op.h", "core/ops.def", "core/tensor.h", "cpu/"),
+        *("base/", "core/backend.h", "core/resample.h", "core/ops.def", "cpu/"),
         "ref/ref.h",  # what cpu has no kernel for runs through ref
     ),
     "optim": ("base/", "core/", "optim/"),

@@ -41,7 +41,7 @@ typedef struct ds_attr_def {
 /* The values of CHOICE attributes, in the order of ops.def. */
 enum { DS_RELU, DS_LEAKY_RELU, DS_ELU, DS_RELU6, DS_SIGMOID, DS_TANH };
 enum { DS_PAD_ZERO, DS_PAD_REFLECT, DS_PAD_REPLICATE };
-enum { DS_NEAREST, DS_BILINEAR };
+enum { DS_NEAREST, DS_BILINEAR, DS_BICUBIC, DS_LANCZOS };
 
 typedef int32_t ds_id; /* a node's number in its graph */
 enum { DS_NONE = -1 };

@@ -1,26 +1,48 @@
-/* Resizing to h x w. Output pixel i of a side that goes from `from` to `to` pixels looks at
+/* Resizing to h x w, each side on its own. Output pixel i of a side that goes from `from` to `to`
+   pixels lies on the input at
 
-     nearest                  pixel floor(i from / to)
-     bilinear                 position max((i + 1/2) from / to - 1/2, 0)
-     bilinear, align_corners  position i (from - 1) / (to - 1), or 0 where to is 1
+     p = (i + 1/2) from / to - 1/2, or with align_corners i (from - 1) / (to - 1) (0 where to is 1)
 
-   and bilinear mixes the two pixels around its position, the last one standing for those beyond
-   it. There is no antialiasing. resize_backward is the adjoint. */
+   and is the mean of the pixels k around p with the weights f(k - p), normalised to a sum of 1:
+
+     nearest   pixel floor(i from / to) alone
+     bilinear  f(x) = max(1 - |x|, 0)
+     bicubic   Keys' cubic on |x| < 2, of slope a = -3/4 at 1
+     lanczos   f(x) = sinc(x) sinc(x / 3) on |x| < 3
+
+   The edge pixel stands for those beyond it. This is what PyTorch and OpenCV compute.
+
+   With antialias it is what Pillow and torchvision compute: where the side shrinks the weights are
+   f((k - p) to / from), so that every input pixel counts, bicubic has a = -1/2, and pixels beyond
+   the edge are left out. resize_backward is the adjoint. */
 #include "core/graph.h"
 #include "ops/check.h"
 
-static ds_code check(const char *op, int64_t h, int64_t w, int64_t mode, int64_t align_corners,
-                     ds_status *status)
+/* The two ops have the same attributes in the same order: ds_resize_attr serves both. */
+_Static_assert(sizeof(ds_resize_attr) == sizeof(ds_resize_backward_attr), "attributes differ");
+
+static ds_code check(const char *op, const ds_resize_attr *a, ds_status *status)
 {
-    DS_TRY(ds_check_size(op, "h", h, 1, status));
-    DS_TRY(ds_check_size(op, "w", w, 1, status));
-    if (align_corners && mode == DS_NEAREST)
+    DS_TRY(ds_check_size(op, "h", a->h, 1, status));
+    DS_TRY(ds_check_size(op, "w", a->w, 1, status));
+    if (a->mode == DS_NEAREST && (a->align_corners || a->antialias))
         ds_fail(status, DS_BAD_VALUE,
-                "%s: align_corners=%lld has no meaning for mode nearest; leave it out or use "
-                "bilinear",
-                op, (long long)align_corners);
+                "%s: %s has no meaning for mode nearest; leave it out or use bilinear", op,
+                a->align_corners ? "align_corners" : "antialias");
+    else if (a->align_corners && a->antialias)
+        ds_fail(status, DS_BAD_VALUE,
+                "%s: align_corners and antialias exclude each other; leave one out", op);
 exit:
     return status->code;
+}
+
+/* The attributes of the other direction, to a picture of the size of `to`. */
+static ds_resize_attr towards(const ds_resize_attr *a, const ds_tensor *to)
+{
+    ds_resize_attr other = *a;
+    other.h = to->shape.h;
+    other.w = to->shape.w;
+    return other;
 }
 
 static ds_code infer(const ds_tensor *const in[], int inputs, const int64_t *attr, ds_tensor *out,
@@ -30,7 +52,7 @@ static ds_code infer(const ds_tensor *const in[], int inputs, const int64_t *att
     const ds_resize_attr a = DS_ATTR(resize, attr);
     const ds_shape x = in[0]->shape;
     *out = (ds_tensor){.shape = {x.n, x.c, a.h, a.w}, .kind = in[0]->kind};
-    return check("resize", a.h, a.w, a.mode, a.align_corners, status);
+    return check("resize", &a, status);
 }
 
 static ds_code gradient(ds_graph *graph, ds_id id, const ds_node *node, ds_id dy, int input,
@@ -39,21 +61,18 @@ static ds_code gradient(ds_graph *graph, ds_id id, const ds_node *node, ds_id dy
     (void)id;
     (void)input;
     const ds_resize_attr a = DS_ATTR(resize, node->attr);
-    const ds_shape x = graph->nodes[node->in[0]].out.shape;
-    return ds_graph_add(graph, DS_OP_resize_backward, &dy, 1,
-                        &(ds_resize_backward_attr){
-                            .h = x.h, .w = x.w, .mode = a.mode, .align_corners = a.align_corners},
-                        dx, status);
+    const ds_resize_attr back = towards(&a, &graph->nodes[node->in[0]].out);
+    return ds_graph_add(graph, DS_OP_resize_backward, &dy, 1, &back, dx, status);
 }
 
 static ds_code infer_backward(const ds_tensor *const in[], int inputs, const int64_t *attr,
                               ds_tensor *out, ds_status *status)
 {
     (void)inputs;
-    const ds_resize_backward_attr a = DS_ATTR(resize_backward, attr);
+    const ds_resize_attr a = DS_ATTR(resize, attr);
     const ds_shape dy = in[0]->shape;
     *out = (ds_tensor){.shape = {dy.n, dy.c, a.h, a.w}, .kind = in[0]->kind};
-    return check("resize_backward", a.h, a.w, a.mode, a.align_corners, status);
+    return check("resize_backward", &a, status);
 }
 
 static ds_code gradient_backward(ds_graph *graph, ds_id id, const ds_node *node, ds_id dy,
@@ -61,12 +80,9 @@ static ds_code gradient_backward(ds_graph *graph, ds_id id, const ds_node *node,
 {
     (void)id;
     (void)input;
-    const ds_resize_backward_attr a = DS_ATTR(resize_backward, node->attr);
-    const ds_shape x = graph->nodes[node->in[0]].out.shape;
-    return ds_graph_add(
-        graph, DS_OP_resize, &dy, 1,
-        &(ds_resize_attr){.h = x.h, .w = x.w, .mode = a.mode, .align_corners = a.align_corners}, dx,
-        status);
+    const ds_resize_attr a = DS_ATTR(resize, node->attr);
+    const ds_resize_attr back = towards(&a, &graph->nodes[node->in[0]].out);
+    return ds_graph_add(graph, DS_OP_resize, &dy, 1, &back, dx, status);
 }
 
 const ds_meaning ds_op_resize = {.infer = infer, .gradient = gradient};

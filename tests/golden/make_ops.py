@@ -1,6 +1,7 @@
-"""Makes ops.npz: results and gradients of ops, computed by PyTorch in float64.
+"""Makes ops.npz: results and gradients of ops, computed in float64 by PyTorch, antialiased resizes
+by Pillow in float32.
 
-    python tests/golden/make_ops.py          (needs PyTorch; made with 2.13.0)
+    python tests/golden/make_ops.py          (needs PyTorch and Pillow; made with 2.13.0 and 13.0.0)
 
 ops.npz holds a JSON list "cases" of {"op", "kinds", "attrs"}, and for case i the arrays "i/x0",
 "i/x1", ... (inputs), "i/y" (result), "i/r" (random weights) and "i/g0", "i/g1", ... (gradients of
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 OUTPUT = Path(__file__).with_name("ops.npz")
 rng = np.random.default_rng(20)
@@ -117,7 +119,13 @@ def add_resizes_and_pads() -> None:
         ((1, 2, 4, 6), (7, 1)),
         ((1, 2, 1, 3), (3, 3)),
     ]:
-        for mode, corners in [("nearest", None), ("bilinear", False), ("bilinear", True)]:
+        for mode, corners in [
+            ("nearest", None),
+            ("bilinear", False),
+            ("bilinear", True),
+            ("bicubic", False),
+            ("bicubic", True),
+        ]:
             add(
                 "resize",
                 lambda x, s=size, m=mode, a=corners: F.interpolate(x, s, mode=m, align_corners=a),
@@ -128,6 +136,8 @@ def add_resizes_and_pads() -> None:
                 mode=mode,
                 align_corners=bool(corners),
             )
+        for mode in ("bilinear", "bicubic", "lanczos"):
+            add_antialiased(mode, shape, size)
     for mode, name in [("zero", "constant"), ("reflect", "reflect"), ("replicate", "replicate")]:
         add(
             "pad",
@@ -140,6 +150,19 @@ def add_resizes_and_pads() -> None:
             right=1,
             mode=mode,
         )
+
+
+def add_antialiased(mode: str, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Pillow's resize, from that of the unit matrix; its weights are rounded to float32."""
+
+    def side(before: int, after: int) -> torch.Tensor:
+        unit = Image.fromarray(np.eye(before, dtype=np.float32))
+        weights = unit.resize((before, after), Image.Resampling[mode.upper()])
+        return torch.tensor(np.asarray(weights), dtype=torch.float64)
+
+    rows, columns = side(shape[2], size[0]), side(shape[3], size[1])
+    attrs = {"h": size[0], "w": size[1], "mode": mode, "antialias": True}
+    add("resize", lambda x: rows @ x @ columns.T, [normal(*shape)], "m", **attrs)
 
 
 def add_norms() -> None:

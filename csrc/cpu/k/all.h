@@ -8,6 +8,8 @@
 
 #include "cpu/k/pool2d.h"
 
+#include "cpu/k/resize.h"
+
 #include "cpu/k/pointwise.h"
 
 static const ds_slots DS_SLOT(table) = {
