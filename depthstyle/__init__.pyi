@@ -10,6 +10,7 @@ from .depth import (
     strength_map,
     write_depth,
 )
+from .depth_encodings import Calibration, read_calibration
 from .errors import (
     BackendUnavailable,
     Busy,
@@ -22,6 +23,7 @@ from .errors import (
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 from .masks import depth_mask
 from .methods import stylize
+from .nyu import NyuDepth
 from .plots import comparison_grid, contact_sheet, loss_curves
 from .session import Session
 from .styles import make_style
@@ -31,11 +33,13 @@ __version__: str
 __all__ = [
     "BackendUnavailable",
     "Busy",
+    "Calibration",
     "DepthMap",
     "DepthstyleError",
     "DepthstyleWarning",
     "ImageError",
     "NumericalError",
+    "NyuDepth",
     "Picture",
     "Session",
     "WeightsError",
@@ -53,6 +57,7 @@ __all__ = [
     "match_colour",
     "match_luminance",
     "networks",
+    "read_calibration",
     "read_depth",
     "read_depth_map",
     "read_image",

@@ -9,19 +9,25 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from depthstyle.depth_files import read_values
+from depthstyle.depth_encodings import (
+    Calibration,
+    Encoding,
+    Kind,
+    decode,
+    find_encoding,
+    read_calibration,
+)
+from depthstyle.depth_files import Written, read_values
 from depthstyle.errors import DepthstyleWarning, ImageError
 from depthstyle.files import write_atomically
 from depthstyle.images import resize
 from depthstyle.picture_codec import PathLike, encode_picture
-
-Kind = Literal["depth", "disparity"]
 
 _SHARE_BEYOND = 0.1
 """Per cent of the readings that may lie nearer than `near`, and as many beyond `far`."""
@@ -38,7 +44,8 @@ class DepthMap:
     valid : bool (H, W)
         True where the depth was measured, False where it was filled from around.
     near, far : float
-        The readings (in the unit of the file times `scale`) that became 0 and 1.
+        The readings (in the unit of the file times `scale`, or metres with a calibration) that
+        became 0 and 1.
     kind : {"depth", "disparity"}
         What the readings are.
     """
@@ -76,11 +83,14 @@ def read_depth(source: PathLike | ArrayLike, **options: Any) -> NDArray[np.float
 def read_depth_map(
     source: PathLike | ArrayLike,
     *,
-    kind: Kind = "depth",
-    scale: float = 1.0,
+    encoding: str | None = None,
+    kind: Kind | None = None,
+    scale: float | None = None,
     near: float | None = None,
     far: float | None = None,
     invalid: Sequence[float] | None = None,
+    calibration: Calibration | PathLike | None = None,
+    index: int | None = None,
 ) -> DepthMap:
     """Read a depth map with its validity mask and its range.
 
@@ -90,11 +100,15 @@ def read_depth_map(
     Parameters
     ----------
     source : path or array (H, W)
-        PNG, TIFF or PGM with 8 or 16 bits, JPEG, NPY, NPZ, PFM; or an array of numbers.
+        PNG, TIFF or PGM with 8 or 16 bits, JPEG, NPY, NPZ, PFM, the labelled set of NYU Depth v2
+        (.mat); or an array of numbers.
+    encoding : str, optional
+        How a data set stores its depth: ``tum``, ``kitti``, ``middlebury`` and others of
+        `find_encoding`. It sets the options below, which may still be given.
     kind : {"depth", "disparity"}, optional
-        Whether readings grow with the distance or with the nearness.
+        Whether readings grow with the distance (the default) or with the nearness.
     scale : float, optional
-        Readings are the stored values times this.
+        Readings are the stored values times this, 1 by default.
     near, far : float, optional
         The readings that become 0 and 1. By default the range of the readings without the 0.1 %
         at either end, where a sensor's outliers are; 0 and 1 for a floating-point depth map that
@@ -103,6 +117,11 @@ def read_depth_map(
         Stored values that mean "no reading", besides NaN and infinity. By default zero and
         negative values, except where zero can be a depth: in 8-bit depth pictures, in
         floating-point depth maps within [0, 1] and in files of `write_depth`.
+    calibration : Calibration or path, optional
+        Focal length and baseline, or a Middlebury ``calib.txt``; disparity becomes depth in
+        metres.
+    index : int, optional
+        Which map of a .mat file, from 0, which is the default.
 
     Returns
     -------
@@ -118,23 +137,36 @@ def read_depth_map(
     DepthstyleWarning
         All readings are equal: the depth is 0.5 everywhere.
     """
-    _check_options(kind, scale, near, far)
-    if isinstance(source, str | os.PathLike):
-        name, stored, written = str(source), *read_values(source)
-    else:
-        name, stored, written = "depth", as_map(source, "depth"), None
+    if encoding is None and _is_nyu(source):
+        encoding = "nyu"
+    given: dict[str, Any] = {
+        "kind": kind,
+        "scale": scale,
+        "near": near,
+        "far": far,
+        "invalid": invalid,
+    }
+    rule = Encoding() if encoding is None else find_encoding(encoding)
+    rule = replace(rule, **{name: value for name, value in given.items() if value is not None})
+    if isinstance(calibration, str | os.PathLike):
+        calibration = read_calibration(calibration)
+    _check_options(rule, calibration)
+
+    name, stored, written = _read_stored(source, encoding, index)
     if written is not None:
-        kind, scale, invalid = written.kind, (written.far - written.near) / 65535, ()
-    normalised = _is_normalised(stored, kind)
-    valid = _find_valid(stored, kind, normalised, invalid)
+        if calibration is not None:
+            raise ImageError(f"{name}: was written by depthstyle; calibrate the original file")
+        rule = written.fill(rule)
+    normalised = _is_normalised(stored, rule.kind)
+    valid = _find_valid(stored, rule.kind, normalised, rule.invalid)
+    readings = decode(stored, name, rule)
+    if calibration is not None:
+        rule, readings = replace(rule, kind="depth"), calibration.to_depth(readings)
+    if calibration is not None or rule.decode is not None:
+        valid &= readings > 0
     if not valid.any():
         raise ImageError(f"{name}: holds no valid reading; check kind, scale and invalid")
-    readings = np.where(valid, stored, 0) * float(scale)
-    if written is not None:
-        readings += written.near
-        near = written.near if near is None else near
-        far = written.far if far is None else far
-    near, far = _find_range(readings[valid], kind, normalised, near, far)
+    near, far = _find_range(readings[valid], normalised, rule)
     if near == far:
         warnings.warn(
             f"{name}: every reading is {near:g}; the depth is taken as 0.5 everywhere",
@@ -143,8 +175,8 @@ def read_depth_map(
         )
         unit = np.full(readings.shape, 0.5)
     else:
-        unit = np.clip((readings - near) / (far - near), 0, 1)
-    return DepthMap(fill_holes(unit.astype(np.float32), valid), valid, near, far, kind)
+        unit = np.clip((np.where(valid, readings, near) - near) / (far - near), 0, 1)
+    return DepthMap(fill_holes(unit.astype(np.float32), valid), valid, near, far, rule.kind)
 
 
 def write_depth(path: PathLike, depth: DepthMap) -> None:
@@ -346,17 +378,22 @@ def depth_picture(depth: ArrayLike, valid: NDArray[np.bool_] | None = None) -> N
     return np.where(stripe[..., None], 0.45 * ink + 0.55 * colours, colours).astype(np.float32)
 
 
-def _check_options(kind: str, scale: float, near: float | None, far: float | None) -> None:
-    if kind not in ("depth", "disparity"):
-        raise ImageError(f"kind={kind!r}: must be depth or disparity")
-    if not (np.isfinite(scale) and scale > 0):
-        raise ImageError(f"scale={scale!r}: must be a finite number above 0")
-    for name, value in (("near", near), ("far", far)):
+def _check_options(rule: Encoding, calibration: Calibration | None) -> None:
+    if rule.kind not in ("depth", "disparity"):
+        raise ImageError(f"kind={rule.kind!r}: must be depth or disparity")
+    if calibration is not None and rule.kind != "disparity":
+        raise ImageError("calibration: turns disparity into depth; give kind='disparity' with it")
+    if not (np.isfinite(rule.scale) and rule.scale > 0):
+        raise ImageError(f"scale={rule.scale!r}: must be a finite number above 0")
+    for name, value in (("near", rule.near), ("far", rule.far)):
         if value is not None and not np.isfinite(value):
             raise ImageError(f"{name}={value!r}: must be finite")
-    if near is not None and far is not None and (near < far) != (kind == "depth"):
+    kind = rule.kind if calibration is None else "depth"
+    if rule.near is None or rule.far is None:
+        return
+    if (rule.near < rule.far) != (kind == "depth"):
         wanted = "below" if kind == "depth" else "above"
-        raise ImageError(f"near={near:g}: must be {wanted} far={far:g} for kind={kind!r}")
+        raise ImageError(f"near={rule.near:g}: must be {wanted} far={rule.far:g} for {kind}")
 
 
 def as_map(array: ArrayLike, name: str) -> NDArray[Any]:
@@ -372,6 +409,26 @@ def as_map(array: ArrayLike, name: str) -> NDArray[Any]:
     if values.dtype.kind not in "buif":
         raise ImageError(f"{name}: dtype {values.dtype} must be numbers")
     return values
+
+
+def _is_nyu(source: object) -> TypeGuard[PathLike]:
+    return isinstance(source, str | os.PathLike) and str(source).lower().endswith(".mat")
+
+
+def _read_stored(
+    source: PathLike | ArrayLike, encoding: str | None, index: int | None
+) -> tuple[str, NDArray[Any], Written | None]:
+    """Return the name of a source, its stored values and what it says of itself."""
+    if _is_nyu(source):
+        from depthstyle.nyu import NyuDepth
+
+        with NyuDepth(source) as rooms:
+            return str(source), rooms.depth(index or 0, raw=encoding == "nyu-raw"), None
+    if index is not None:
+        raise ImageError(f"index={index!r}: only a .mat file holds several maps; leave it out")
+    if isinstance(source, str | os.PathLike):
+        return str(source), *read_values(source)
+    return "depth", as_map(source, "depth"), None
 
 
 def _is_normalised(stored: NDArray[Any], kind: Kind) -> bool:
@@ -393,20 +450,17 @@ def _find_valid(
 
 
 def _find_range(
-    readings: NDArray[np.float64],
-    kind: Kind,
-    normalised: bool,
-    near: float | None,
-    far: float | None,
+    readings: NDArray[np.float64], normalised: bool, rule: Encoding
 ) -> tuple[float, float]:
     if normalised:
         low, high = 0.0, 1.0
     else:
         ends = np.percentile(readings, [_SHARE_BEYOND, 100 - _SHARE_BEYOND], method="nearest")
         low, high = float(ends[0]), float(ends[1])
-    if kind == "disparity":
+    if rule.kind == "disparity":
         low, high = high, low
-    near, far = low if near is None else float(near), high if far is None else float(far)
-    if near != far and (near < far) != (kind == "depth"):
+    near = low if rule.near is None else float(rule.near)
+    far = high if rule.far is None else float(rule.far)
+    if near != far and (near < far) != (rule.kind == "depth"):
         raise ImageError(f"near={near:g}, far={far:g}: the range holds no reading; check the unit")
     return near, far

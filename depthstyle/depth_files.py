@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from depthstyle.depth_encodings import Encoding, Kind
 from depthstyle.errors import ImageError
 from depthstyle.images import read_recipe
 from depthstyle.picture_codec import MAX_PIXELS, PathLike, is_deep, open_picture
@@ -26,7 +27,20 @@ class Written:
 
     near: float
     far: float
-    kind: Literal["depth", "disparity"]
+    kind: Kind
+
+    def fill(self, rule: Encoding) -> Encoding:
+        """Return an encoding with all that the file states; a range that was asked for stays."""
+        return replace(
+            rule,
+            kind=self.kind,
+            scale=(self.far - self.near) / 65535,
+            offset=self.near,
+            invalid=(),
+            decode=None,
+            near=self.near if rule.near is None else rule.near,
+            far=self.far if rule.far is None else rule.far,
+        )
 
 
 def read_values(path: PathLike) -> tuple[NDArray[Any], Written | None]:
@@ -82,18 +96,29 @@ def _read_npz(path: PathLike) -> NDArray[Any]:
 
 def _read_pfm(path: PathLike) -> NDArray[Any]:
     with open(path, "rb") as file:
-        magic = file.readline(8).strip()
-        size = file.readline(64).split()
-        scale = float(file.readline(64))
+        magic, *numbers = [_read_word(file) for _ in range(4)]
         if magic != b"Pf":
             raise ImageError(f"{path}: PFM kind {magic!r} is no map; must be Pf (one channel)")
-        width, height = (int(number) for number in size)
+        width, height, scale = int(numbers[0]), int(numbers[1]), float(numbers[2])
         if width < 1 or height < 1 or width * height > MAX_PIXELS:
             raise ImageError(f"{path}: {width}x{height} pixels are out of range")
         data = file.read(4 * width * height)
     # A negative scale means little-endian; rows run from the bottom upwards.
     values = np.frombuffer(data, "<f4" if scale < 0 else ">f4").reshape(height, width)
     return values[::-1].astype(np.float32)
+
+
+def _read_word(file: BinaryIO) -> bytes:
+    """Read a word of a header and the single white space that ends it."""
+    word = b""
+    while len(word) < 32:
+        letter = file.read(1)
+        if letter.isspace() and word:
+            break
+        if not letter:
+            raise ValueError("its header is cut")
+        word += letter.strip()
+    return word
 
 
 def _read_picture(path: PathLike) -> NDArray[Any]:

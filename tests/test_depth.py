@@ -1,6 +1,5 @@
 """Depth maps: decoding, holes, ranges, the strength map, masks, pictures."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -145,28 +144,6 @@ def test_motorcycle_disparity_of_scikit_image():
     order = np.argsort(stored[got.valid])
     assert (np.diff(got.depth[got.valid][order]) <= 0).all()
     assert np.isfinite(got.depth).all()
-
-
-def test_real_depth_maps(shared):
-    """Every pair that is stored as plain numbers gives a sound map of its colour picture."""
-    folder = shared / "data" / "rgbd"
-    with open(folder / "pairs.tsv") as table:
-        rows = list(csv.DictReader(table, delimiter="\t"))
-    rows = [row for row in rows if row["encoding"] in ("linear", "grey_dark_near")]
-    assert len(rows) > 50
-    for row in rows[::3]:
-        invalid = () if row["invalid"] == "none" else [float(v) for v in row["invalid"].split(",")]
-        scale = 1.0 if row["scale"] == "-" else float(row["scale"])
-        path = folder / row["depth"]
-        got = ds.read_depth_map(path, kind=row["kind"], scale=scale, invalid=invalid)
-        assert got.depth.shape == (int(row["depth_h"]), int(row["depth_w"])), row["#name"]
-        assert got.depth.min() >= 0 and got.depth.max() <= 1
-        assert np.ptp(got.depth[got.valid]) > 0.9, row["#name"]
-        assert (got.near < got.far) == (row["kind"] == "depth")
-        if row["invalid"] == "0" and path.suffix == ".png":
-            np.testing.assert_array_equal(got.valid, np.asarray(Image.open(path)) != 0)
-            again = ds.read_depth_map(path, kind=row["kind"], scale=scale)
-            np.testing.assert_array_equal(again.depth, got.depth)
 
 
 # Bad depth files and options

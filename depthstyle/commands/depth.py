@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "and as a coloured picture (near bright, filled parts hatched).",
     )
     parser.add_argument(
-        "file", metavar="FILE", help="depth or disparity: PNG, TIFF, PGM, NPY, NPZ or PFM"
+        "file", metavar="FILE", help="depth or disparity: PNG, TIFF, PGM, NPY, NPZ, PFM or NYU .mat"
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT.png", required=True, help="the 16-bit depth map to write"
@@ -25,15 +25,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="the coloured picture to write; by default OUT_preview.png",
     )
     parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="how a data set stores depth, which sets the options below: mm, tum, kitti, "
+        "kitti-disparity, middlebury, nyu, nyu-raw, kinect, sunrgbd, gdepth:NEAR..FAR",
+    )
+    parser.add_argument(
         "--kind",
         choices=("depth", "disparity"),
-        default="depth",
         help="whether values grow with distance or with nearness (default: depth)",
     )
     parser.add_argument(
         "--scale",
         type=float,
-        default=1.0,
         metavar="FACTOR",
         help="unit of a stored value, as 0.001 for millimetres read as metres (default: 1)",
     )
@@ -45,6 +49,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="VALUES",
         help='stored values that mean "no reading", as 0,65535; or none',
     )
+    parser.add_argument(
+        "--calibration", metavar="calib.txt", help="Middlebury cameras: disparity becomes metres"
+    )
+    parser.add_argument("--index", type=int, metavar="N", help="which map of a .mat file, from 0")
+    parser.add_argument("--photo", metavar="PICTURE", help="write the photograph of a .mat file")
     parser.set_defaults(run=run)
 
 
@@ -53,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from depthstyle.depth import depth_picture, read_depth_map, write_depth
     from depthstyle.errors import ImageError
     from depthstyle.images import check_output, write_image
+    from depthstyle.nyu import NyuDepth
 
     output = Path(args.output)
     preview = Path(args.preview or output.with_name(f"{output.stem}_preview.png"))
@@ -60,23 +70,32 @@ def run(args: argparse.Namespace) -> None:
         raise ImageError(f"{output}: a depth map is written as .png")
     check_output(output, bits=16)
     check_output(preview)
+    if args.photo is not None:
+        check_output(args.photo)
     depth = read_depth_map(
         args.file,
+        encoding=args.encoding,
         kind=args.kind,
         scale=args.scale,
         near=args.near,
         far=args.far,
         invalid=args.invalid,
+        calibration=args.calibration,
+        index=args.index,
     )
     picture = depth_picture(depth.depth, depth.valid)
     write_depth(output, depth)
     write_image(preview, picture)
+    if args.photo is not None:
+        with NyuDepth(args.file) as rooms:
+            write_image(args.photo, rooms.image(args.index or 0))
     height, width = depth.depth.shape
     print(
         f"{width}x{height} {depth.kind}: near {depth.near:g}, far {depth.far:g}, "
         f"{1 - depth.valid.mean():.1%} filled"
     )
-    print(f"wrote {output} and {preview}")
+    wrote = [output, preview, *([args.photo] if args.photo else [])]
+    print(f"wrote {', '.join(map(str, wrote[:-1]))} and {wrote[-1]}")
 
 
 def _parse_numbers(text: str) -> tuple[float, ...]:
