@@ -41,7 +41,8 @@ def read_image(
     Parameters
     ----------
     path : path
-        PNG, JPEG, TIFF, WebP, GIF, BMP, PNM, TGA, JPEG 2000 or AVIF; 8 or 16 bits per channel.
+        PNG, JPEG, TIFF, WebP, GIF, BMP, PNM, TGA, JPEG 2000, AVIF, or HEIC where the package
+        pillow-heif is installed; 8 or 16 bits per channel.
     background : (float, float, float), optional
         sRGB colour in [0, 1] seen through transparent parts; white by default.
 
@@ -126,7 +127,7 @@ def write_image(
     alpha: ArrayLike | None = None,
     dpi: tuple[float, float] | None = None,
 ) -> None:
-    """Write a picture; the file appears whole or not at all.
+    """Write a picture, tagged as sRGB; the file appears whole or not at all.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def write_image(
     alpha : array (H, W), optional
         Opacity in [0, 1].
     dpi : (float, float), optional
-        Horizontal and vertical resolution.
+        Horizontal and vertical resolution in pixels per inch.
 
     Raises
     ------
@@ -150,6 +151,8 @@ def write_image(
         be written. Nothing is written then, and an older file stays as it is.
     """
     check_output(path, bits=bits, alpha=alpha is not None)
+    if dpi is not None and not all(1 <= value <= 1e5 for value in dpi):
+        raise ImageError(f"dpi={dpi!r}: must be two numbers from 1 to 100000")
     rgb = as_image(image)
     samples = rgb if alpha is None else np.dstack([rgb, _as_alpha(alpha, rgb.shape[:2])])
     levels = (1 << bits) - 1

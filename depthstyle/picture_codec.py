@@ -6,6 +6,8 @@ colour, which it would cut down to 8 bits: that goes through imagecodecs (PNG) a
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import math
 import os
@@ -34,7 +36,9 @@ MAX_PIXELS = 1 << 27
 """Larger pictures are refused from their header, before memory is allocated."""
 
 READABLE = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "GIF", "BMP", "PPM", "TGA", "JPEG2000", "AVIF")
-"""Pillow's names of the formats read. EPS and the like, which run other programs, are left out."""
+READABLE += ("HEIF",)
+"""Pillow's names of the formats read, HEIF where the package pillow-heif is installed. EPS and the
+like, which run other programs, are left out."""
 
 WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 """Suffixes of the formats written."""
@@ -46,6 +50,9 @@ _RECIPE = "depthstyle-recipe"
 _EXIF_DESCRIPTION = 0x010E
 _EXIF_ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 0x0102
+_DPI = (1.0, 1e5)
+"""Least and largest resolution that is believed."""
+_PROFILE_DATE = slice(24, 36)
 _ROUNDING = 1e-4
 
 
@@ -76,6 +83,7 @@ def open_picture(path: PathLike) -> ImageFile:
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
+    _register_heif()
     with warnings.catch_warnings():
         # Pillow warns of large pictures where our own limit below decides.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -96,14 +104,24 @@ def open_picture(path: PathLike) -> ImageFile:
     return file
 
 
+def _register_heif() -> None:
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
 def _describe_file(path: PathLike) -> str:
-    head = Path(path).read_bytes()[:256] if os.path.getsize(path) < 1 << 20 else b""
-    if os.path.getsize(path) == 0:
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if not head:
         return "is an empty file"
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the picture itself"
     if b"<html" in head.lower() or b"<!doctype html" in head.lower():
         return "is an HTML page, not a picture"
+    if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif"):
+        return "is a HEIC picture, which needs the package pillow-heif; install it"
     return "is no picture of a known format"
 
 
@@ -113,7 +131,6 @@ def decode_picture(file: ImageFile, name: str) -> Picture:
     if frames > 1 and file.format != "MPO":
         _warn(f"{name}: holds {frames} pictures; the first one is used")
     profile = file.info.get("icc_profile")
-    dpi = file.info.get("dpi")
     if is_deep(file):
         colour, space, alpha = _deep_samples(file, name)
     else:
@@ -125,8 +142,17 @@ def decode_picture(file: ImageFile, name: str) -> Picture:
         rgb=_upright(rgb, orientation),
         alpha=None if alpha is None else _upright(to_unit(alpha, name), orientation),
         bits=8 if colour.dtype == np.uint8 else 16,
-        dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
+        dpi=_resolution(file),
     )
+
+
+def _resolution(file: ImageFile) -> tuple[float, float] | None:
+    try:
+        across, down = map(float, file.info["dpi"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    least, most = _DPI
+    return (across, down) if least <= across <= most and least <= down <= most else None
 
 
 def is_deep(file: ImageFile) -> bool:
@@ -214,7 +240,7 @@ def _grey_samples(file: ImageFile, name: str) -> Samples:
 
 
 def _to_srgb(colour: Samples, space: str, profile: bytes | None, name: str) -> NDArray[np.float32]:
-    if profile and colour.dtype != np.float32:
+    if profile and profile != srgb_profile() and colour.dtype != np.float32:
         import imagecodecs
 
         try:
@@ -233,6 +259,16 @@ def _to_srgb(colour: Samples, space: str, profile: bytes | None, name: str) -> N
     if space == "cmyk":
         return (1 - unit[..., :3]) * (1 - unit[..., 3:])
     return as_rgb(unit)
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """Give the ICC profile of sRGB, the same bytes on every day."""
+    import imagecodecs
+
+    profile = bytearray(imagecodecs.cms_profile("srgb"))
+    profile[_PROFILE_DATE] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+    return bytes(profile)
 
 
 def recipe_text(file: ImageFile) -> str | None:
@@ -332,6 +368,7 @@ def _encode_tiff(pixels: Samples, text: str | None, dpi: tuple[float, float] | N
         resolutionunit="inch" if dpi else None,
         software="depthstyle",
         metadata=None,
+        iccprofile=srgb_profile(),
     )
     return buffer.getvalue()
 
@@ -344,7 +381,7 @@ def _encode_with_pillow(
     exif = Image.Exif()
     if text is not None:
         exif[_EXIF_DESCRIPTION] = f"{_RECIPE}:{text}"
-    options: dict[str, Any] = {"exif": exif, "quality": 95}
+    options: dict[str, Any] = {"exif": exif, "quality": 95, "icc_profile": srgb_profile()}
     if suffix == ".webp":
         options["method"] = 6
     else:

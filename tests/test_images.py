@@ -4,6 +4,7 @@ import io
 import json
 import os
 import struct
+import sys
 import zlib
 
 import imagecodecs
@@ -195,6 +196,42 @@ def test_a_broken_profile_is_ignored_with_a_warning(tmp_path, colour):
     with pytest.warns(ds.DepthstyleWarning, match="colour profile is ignored"):
         got = ds.read_image(path)
     np.testing.assert_allclose(got, np.asarray(image) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.jpg", "out.webp"])
+def test_written_pictures_carry_the_srgb_profile(tmp_path, colour, name):
+    from PIL import ImageCms
+
+    path = tmp_path / name
+    ds.write_image(path, colour)
+    with Image.open(path) as file:
+        profile = file.info["icc_profile"]
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    before = path.read_bytes()
+    ds.write_image(path, colour)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 72)])
+def test_unbelievable_resolutions(tmp_path, colour, dpi):
+    with pytest.raises(ds.ImageError, match="dpi="):
+        ds.write_image(tmp_path / "out.png", colour, dpi=dpi)
+    path = tmp_path / "in.tif"
+    tifffile.imwrite(path, to_bytes(colour, 8), photometric="rgb", resolution=(1, 1))
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags["XResolution"].valueoffset
+    data = bytearray(path.read_bytes())
+    data[place : place + 8] = struct.pack("<II", *((1, 0) if dpi[0] != 0 else (0, 1)))
+    path.write_bytes(data)
+    assert ds.read_picture(path).dpi is None
+
+
+def test_heic_without_its_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "in.heic"
+    path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(200))
+    with pytest.raises(ds.ImageError, match=r"in\.heic: is a HEIC picture, .*pillow-heif"):
+        ds.read_image(path)
 
 
 def test_first_frame_of_an_animation(tmp_path):
