@@ -61,7 +61,7 @@ def read_image(
     read_picture : The same with the alpha channel, the bit depth and the resolution.
     """
     picture = read_picture(path)
-    return _flatten(picture.rgb, picture.alpha, background)
+    return flatten(picture.rgb, picture.alpha, background)
 
 
 def read_picture(path: PathLike) -> Picture:
@@ -236,7 +236,7 @@ def as_image(array: ArrayLike, name: str = "image") -> NDArray[np.float32]:
         raise ImageError(f"{name}: shape {np.shape(array)} is empty; use at least one pixel")
     unit = to_unit(samples, name)
     alpha = unit[..., 3] if unit.shape[2] == 4 else None
-    return _flatten(as_rgb(unit[..., :3]), alpha, (1.0, 1.0, 1.0))
+    return flatten(as_rgb(unit[..., :3]), alpha, (1.0, 1.0, 1.0))
 
 
 def check_size(image: NDArray[Any], minimum: int, name: str = "image") -> None:
@@ -370,11 +370,12 @@ def _as_alpha(alpha: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return to_unit(samples, "alpha")
 
 
-def _flatten(
+def flatten(
     rgb: NDArray[np.float32],
     alpha: NDArray[np.float32] | None,
     background: tuple[float, float, float],
 ) -> NDArray[np.float32]:
+    """Lay a picture (H, W, 3) with opacity (H, W) in [0, 1], or None, over a colour."""
     if alpha is None:
         return np.ascontiguousarray(rgb)
     paper = np.asarray(background, np.float32)

@@ -39,6 +39,10 @@ READABLE += ("HEIF",)
 """Pillow's names of the formats read, HEIF where the package pillow-heif is installed. EPS and the
 like, which run other programs, are left out."""
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".ppm", ".pgm")
+SUFFIXES += (".pnm", ".tga", ".jp2", ".avif", ".heic")
+"""Suffixes of the files that a folder of pictures is searched for."""
+
 WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 """Suffixes of the formats written."""
 

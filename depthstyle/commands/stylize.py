@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthstyle.errors import ImageError
+
 if TYPE_CHECKING:
-    from depthstyle.methods import Painted, Painter
+    from depthstyle.batch import Batch
+    from depthstyle.job import Setup
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 _SETTINGS = (
     "content_layers",
@@ -27,7 +35,6 @@ _SETTINGS = (
     "pooling",
     "preset",
     "content_mask",
-    "weights",
     "size",
     "style_scale",
     "seed",
@@ -47,9 +54,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Paint a photograph in the style of one or several pictures, if wanted "
         "depending on depth.",
     )
-    parser.add_argument("content", metavar="CONTENT", help="the photograph")
-    parser.add_argument("style", metavar="STYLE", nargs="*", help="one or several style pictures")
-    parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
+    parser.add_argument(
+        "content",
+        metavar="CONTENT",
+        help="the photograph; a folder, or a pattern in quotes, is each of its pictures in turn",
+    )
+    parser.add_argument(
+        "style",
+        metavar="STYLE",
+        nargs="*",
+        help="one or several style pictures; a folder or pattern is each of its pictures in turn",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT.png",
+        required=True,
+        help="what to write; a folder where CONTENT or STYLE is one",
+    )
     parser.add_argument(
         "--method",
         default="gatys",
@@ -61,6 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "004-gatys, 004-lapstyle (default: the method's own)",
     )
     _add_depth_options(parser)
+    _add_file_options(parser)
     _add_run_options(parser)
     _add_settings(parser)
     parser.set_defaults(run=run)
@@ -68,7 +91,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_depth_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("depth")
-    group.add_argument("--depth", metavar="FILE", help="depth or disparity of the photograph")
+    group.add_argument(
+        "--depth",
+        metavar="FILE",
+        help="depth or disparity of the photograph; for a folder of photographs a folder of files "
+        "with the same names",
+    )
     group.add_argument(
         "--depth-kind",
         choices=("depth", "disparity"),
@@ -85,11 +113,34 @@ def _add_depth_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--content-mask", metavar="SPEC", help="where the content counts")
 
 
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("files")
+    group.add_argument(
+        "--alpha",
+        type=_alpha,
+        default="keep",
+        metavar="keep|flatten[=COLOUR]",
+        help="give the result the photograph's transparency, or lay the photograph over a colour, "
+        "white or as in flatten=#ff8000 (default: keep)",
+    )
+    group.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        default=8,
+        help="bits for each colour; 16 for .png and .tif (default: 8)",
+    )
+    group.add_argument(
+        "--keep-paths", action="store_true", help="write the paths of the inputs into the recipe"
+    )
+
+
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument(
         "--weights",
         metavar="FILE",
+        action="append",
         help="weights of a network (default: VGG19 if it is in the cache, see depthstyle weights; "
         "otherwise the embedded encoder)",
     )
@@ -133,36 +184,48 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pooling", help="max or average")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Read, stylise, write, and say what was done."""
-    from depthstyle.depth import read_depth_map
-    from depthstyle.images import check_output, read_image
-    from depthstyle.methods import make_painter
+def run(args: argparse.Namespace) -> int | None:
+    """Paint one photograph, or those of a folder or pattern, and say what was done."""
+    from depthstyle.batch import is_many
 
-    output = Path(args.output)
-    check_output(output)
     if args.losses is not None and Path(args.losses).suffix not in _FIGURES:
         raise ValueError(f"--losses {args.losses}: use one of the suffixes {', '.join(_FIGURES)}")
     if args.losses is not None and not Path(args.losses).parent.is_dir():
         raise ValueError(f"--losses {args.losses}: its folder does not exist; create it first")
     if args.preview is not None and args.preview < 1:
         raise ValueError(f"--preview {args.preview}: must be at least 1")
-    styles = [read_image(path) for path in args.style]
-    painter = make_painter(args.method, styles, **_settings(args))
+    weights = args.weights or []
+    if len(weights) > 1 or any(map(is_many, (args.content, *args.style, *weights))):
+        return _run_many(args)
+    return _run_one(args)
+
+
+def _run_one(args: argparse.Namespace) -> None:
+    from depthstyle.job import Job, paint, read, write, write_picture
+
+    (setup, _), *_ = _setups(args)
+    depth = None if args.depth is None else Path(args.depth)
+    output = Path(args.output)
+    job = Job(setup, Path(args.content), output, depth, **_manner(args))
+    job.check()
+    painter = setup.painter()
     for option in ("losses", "preview"):
         if getattr(args, option) is not None and not painter.iterates:
             raise ValueError(f"--{option}: method {args.method} does not iterate; leave it out")
-    depth = None
-    if args.depth is not None:
-        depth_map = read_depth_map(args.depth, kind=args.depth_kind)
-        depth = depth_map.depth
-        print(f"depth: {depth_map.kind} from near {depth_map.near:g} to far {depth_map.far:g}")
-    files = {"content": args.content, "styles": args.style, "depth": args.depth}
-    masks = {"masks": args.mask, "content_mask": args.content_mask}
+    photograph = read(job)
+    if photograph.depth is not None:
+        found = photograph.depth
+        print(f"depth: {found.kind} from near {found.near:g} to far {found.far:g}")
+    preview = output.with_name(f"{output.stem}_preview{output.suffix}")
+
+    def show(state: Any) -> None:
+        if args.preview and state.iteration % args.preview == 0:
+            made_by = {**state.recipe, **photograph.plan}
+            write_picture(preview, job, photograph, state.image, made_by)
+
     start = time.perf_counter()
-    painted = paint(
-        painter, read_image(args.content), depth, output, {**files, **masks}, args.preview
-    )
+    painted = paint(job, painter, photograph, progress=output.name, on_step=show)
+    write(job, photograph, painted)
     seconds = time.perf_counter() - start
     done = "" if painted.interrupted is None else f"interrupted after {painted.interrupted}, "
     height, width = painted.image.shape[:2]
@@ -174,74 +237,93 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.losses}")
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that were given, under the names that the methods know."""
-    from depthstyle.images import read_image
+def _run_many(args: argparse.Namespace) -> int:
+    from depthstyle.batch import Batch, depth_of, expand, outputs
+    from depthstyle.job import Job
 
+    for option in ("losses", "preview"):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--{option}: is for a single picture; leave it out")
+    folder = Path(args.output)
+    if folder.suffix and not folder.is_dir():
+        raise ValueError(f"-o {folder}: several pictures are made; name a folder")
+    contents, setups = expand(args.content), _setups(args)
+    if args.depth is not None and len(contents) > 1 and not Path(args.depth).is_dir():
+        raise ValueError(
+            f"--depth {args.depth}: is for one photograph, there are {len(contents)}; give a "
+            "folder with a depth file of the same name for each"
+        )
+    jobs, failures = [], []
+    labels = [label for _, label in setups]
+    for content, number, output in outputs(contents, labels, folder):
+        try:
+            depth = None if args.depth is None else depth_of(content, Path(args.depth))
+            jobs.append(Job(setups[number][0], content, output, depth, **_manner(args)))
+        except ImageError as error:
+            failures.append(str(error))
+    folder.mkdir(parents=True, exist_ok=True)
+    return _report(Batch(jobs, failures), folder)
+
+
+def _report(batch: Batch, folder: Path) -> int:
+    """Run a batch, say what became of it, and return the exit code."""
+    start = time.perf_counter()
+    complete = batch.run()
+    seconds = time.perf_counter() - start
+    present = f", {batch.present} were there" if batch.present else ""
+    device = f"{batch.device}: " if batch.device else ""
+    print(f"{device}{seconds:.1f} s, wrote {batch.written} pictures to {folder}{present}")
+    for failure in batch.failures:
+        print(f"depthstyle: failed: {' '.join(failure.split())}", file=sys.stderr)
+    if not complete:
+        print("depthstyle: interrupted; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if batch.failures else 0
+
+
+def _setups(args: argparse.Namespace) -> list[tuple[Setup, str]]:
+    """Return each combination of styles and weights, and what names it among the others."""
+    from depthstyle.batch import WEIGHTS_SUFFIXES, expand
+    from depthstyle.job import Setup
+
+    style_sets = list(itertools.product(*(expand(style) for style in args.style)))
+    named = [path for name in args.weights or () for path in expand(name, WEIGHTS_SUFFIXES)]
+    networks: list[Path | None] = [*named] or [None]
     settings = {name: value for name in _SETTINGS if (value := getattr(args, name)) is not None}
     if args.learning_rate is not None:
-        settings["schedule"] = ((0, args.learning_rate),)
-    if args.start is not None:
-        settings["start"] = read_image(args.start)
+        settings["schedule"] = [[0, args.learning_rate]]
     if args.mask is not None:
         masks = [None if mask == "all" else mask for mask in args.mask]
         settings["style_masks"] = masks[0] if len(masks) == 1 else masks
-    return settings
+    pictures = {} if args.start is None else {"start": Path(args.start)}
+    setups = []
+    for styles, network in itertools.product(style_sets, networks):
+        weights = {} if network is None else {"weights": network}
+        names = [style.stem for style in styles] if len(style_sets) > 1 else []
+        names += [network.stem] if network is not None and len(networks) > 1 else []
+        setups.append((Setup(args.method, styles, settings, weights, pictures), "_".join(names)))
+    return setups
 
 
-def paint(
-    painter: Painter,
-    content: Any,
-    depth: Any,
-    output: Path,
-    made_from: dict[str, Any],
-    preview: int | None = None,
-) -> Painted:
-    """Paint a photograph and write the picture, also after Ctrl-C or an error.
+def _manner(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how the files are read and written, as `Job` takes it."""
+    names = ("depth_kind", "bits", "alpha", "keep_paths")
+    return {name: getattr(args, name) for name in names}
 
-    Parameters
-    ----------
-    painter : Painter
-        What paints.
-    content : array (H, W, 3)
-        The photograph.
-    depth : array (h, w), or None
-        Its depth.
-    output : path
-        The picture to write.
-    made_from : dict
-        What goes into the picture's recipe besides the painter's own.
-    preview : int, optional
-        Write OUT_preview.png every so many iterations.
 
-    Returns
-    -------
-    Painted
+def _alpha(text: str) -> str:
+    from depthstyle.job import KEEP, colour
 
-    Raises
-    ------
-    NumericalError
-        A value stopped being finite; the last good picture is written first.
-    """
-    from depthstyle.errors import NumericalError
-    from depthstyle.images import write_image
-
-    preview_path = output.with_name(f"{output.stem}_preview{output.suffix}")
-
-    def show(state: Any) -> None:
-        if preview and state.iteration % preview == 0:
-            write_image(preview_path, state.image, recipe={**made_from, **state.recipe})
-
-    def write(painted: Painted) -> Painted:
-        write_image(output, painted.image, recipe={**made_from, **painted.recipe})
-        return painted
-
+    word, _, paper = text.partition("=")
+    if text == KEEP:
+        return text
+    if word != "flatten":
+        raise argparse.ArgumentTypeError(f"{text!r} must be keep, flatten or flatten=COLOUR")
     try:
-        return write(painter.paint(content, depth, progress=output.name, on_step=show))
-    except NumericalError as error:
-        if error.painted is not None:
-            write(error.painted)
-        raise
+        colour(paper or "white")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return paper or "white"
 
 
 def _numbers(text: str) -> float | list[float]:

@@ -1,0 +1,240 @@
+"""Recipes in pictures, and depthstyle rerun: the same pixels, or what is missing."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import seeded
+from PIL import Image
+from safetensors.numpy import save_file
+
+import depthstyle as ds
+from depthstyle import cli
+from depthstyle.session import Session
+from depthstyle.weights.cache import sha256
+
+CONTENT, STYLE = seeded.picture(1, 29, 36), seeded.picture(2, 33, 32)
+SHORT = ["--iterations", "9", "--scales", "1"]
+METHODS = {
+    "gatys": ["style.png", *SHORT],
+    "lapstyle": ["style.png", "--method", "lapstyle", *SHORT],
+    "depth": [
+        "style.png", "content.png", *SHORT, "--depth", "depth.npy",
+        "--depth-kind", "disparity", "--mask", "sigmoid", "--mask", "all",
+    ],
+    "start": ["style.png", *SHORT, "--start", "content.png", "--init", "noise"],
+    "adam": ["style.png", *SHORT, "--optimizer", "adam", "--learning-rate", "0.02"],
+    "weights": ["style.png", *SHORT, "--weights", "weights.safetensors", "--threads", "1"],
+    "noise": ["style.png", *SHORT, "--init", "noise", "--seed", "5", "--size", "24"],
+    "16 bit": ["style.png", *SHORT, "--bits", "16"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ds.write_image("content.png", CONTENT, dpi=(300, 300))
+    ds.write_image("style.png", STYLE)
+    np.save("depth.npy", seeded.depth(29, 36))
+    save_file(seeded.encoder_weights(), "weights.safetensors")
+    return tmp_path
+
+
+def stylize(*words, output="out.png", content="content.png"):
+    return cli.main(["stylize", content, *words, "-o", output])
+
+
+def rerun(*words, picture="out.png", output="again.png"):
+    return cli.main(["rerun", picture, "-o", output, *words])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rerun_makes_the_same_pixels_from_renamed_inputs(files, capsys, name):
+    assert stylize(*METHODS[name]) == 0
+    assert name == "noise" or np.abs(ds.read_image("out.png") - CONTENT).max() > 0.02
+    inputs = files / "elsewhere" / "below"
+    inputs.mkdir(parents=True)
+    for number, path in enumerate(["content.png", "style.png", "depth.npy", "weights.safetensors"]):
+        shutil.move(path, inputs / f"{number}{path[path.rindex('.') :]}")
+    assert rerun("--inputs", "elsewhere") == 0
+    assert "the same pixels as out.png" in capsys.readouterr().out
+    before, after = ds.read_picture("out.png"), ds.read_picture("again.png")
+    np.testing.assert_array_equal(before.rgb, after.rgb)
+    assert after.bits == before.bits == (16 if name == "16 bit" else 8)
+    first, second = ds.read_recipe("out.png"), ds.read_recipe("again.png")
+    for recipe in (first, second):
+        recipe.pop("inputs")
+    first["network_weights"].pop("file"), second["network_weights"].pop("file")
+    assert first == second
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.tif", "out.jpg"])
+def test_the_recipe_says_all_and_no_paths(files, output):
+    options = ["--weights", "weights.safetensors", "--depth", "depth.npy", "--seed", "3"]
+    assert stylize("style.png", *SHORT, *options, output=output) == 0
+    recipe = ds.read_recipe(output)
+    assert recipe["depthstyle"] == ds.__version__
+    assert recipe["method"] == "gatys"
+    assert recipe["seed"] == 3
+    assert recipe["settings"] == {"iterations": 9, "scales": 1, "seed": 3}
+    for entry, name in [
+        (recipe["inputs"]["content"], "content.png"),
+        (recipe["inputs"]["styles"][0], "style.png"),
+        (recipe["inputs"]["depth"], "depth.npy"),
+        (recipe["inputs"]["weights"]["weights"], "weights.safetensors"),
+    ]:
+        assert entry == {"name": name, "sha256": sha256(name)}
+    assert recipe["network_weights"]["sha256"] == sha256("weights.safetensors")
+    assert str(files) not in json.dumps(recipe)
+    assert ds.read_picture(output).dpi == pytest.approx((300, 300), abs=0.1)
+
+
+def test_the_embedded_weights_are_named_by_their_hash(files):
+    assert stylize("style.png", *SHORT) == 0
+    origin = ds.read_recipe("out.png")["network_weights"]
+    assert origin == {"file": "encoder.safetensors", "sha256": sha256(ds.weights.EMBEDDED)}
+
+
+def test_paths_on_request_are_where_rerun_looks_first(files, tmp_path_factory):
+    output = str(tmp_path_factory.mktemp("results") / "out.png")
+    assert stylize("style.png", *SHORT, "--keep-paths", output=output) == 0
+    assert ds.read_recipe(output)["inputs"]["content"]["path"] == str(files / "content.png")
+    assert rerun(picture=output) == 0
+    assert ds.read_recipe(output)["inputs"] != ds.read_recipe("again.png")["inputs"]
+
+
+def test_missing_inputs_are_all_named(files, capsys, tmp_path_factory):
+    assert stylize("style.png", *SHORT, "--weights", "weights.safetensors") == 0
+    output = str(tmp_path_factory.mktemp("results") / "out.png")
+    shutil.copy("out.png", output)
+    digest = sha256("content.png")
+    ds.write_image("content.png", STYLE)
+    assert rerun("--inputs", "style.png", "content.png", picture=output) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"content content.png with SHA-256 {digest}" in err
+    assert "weights weights.safetensors" in err and "style style.png" not in err
+    assert not (files / "again.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (None, "carries no recipe"),
+        ({"seed": 1}, "its recipe does not tell how"),
+        ({"method": "gatys", "settings": {}, "inputs": []}, "its recipe does not tell how"),
+        ({"inputs": {"weights": {}, "styles": 3}, "settings": {}}, "its recipe does not tell how"),
+        ({"failed": "loss is nan"}, "was written after an error"),
+    ],
+)
+def test_pictures_that_cannot_be_rerun(files, capsys, recipe, words):
+    ds.write_image("out.png", STYLE, recipe=recipe)
+    assert rerun() == 2
+    err = capsys.readouterr().err
+    assert "out.png" in err and words in err and err.count("\n") == 1
+
+
+def test_places_that_do_not_exist(files, capsys):
+    assert stylize("style.png", *SHORT) == 0
+    assert rerun("--inputs", "gone") == 2
+    assert "gone: no such file or folder" in capsys.readouterr().err
+
+
+def test_rerun_of_an_interrupted_picture_stops_at_the_same_iteration(files, monkeypatch):
+    step = Session.step
+
+    def interrupted(self, count=1):
+        if self.iteration == 3:
+            raise KeyboardInterrupt
+        return step(self, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "step", interrupted)
+        assert stylize("style.png", "--iterations", "6", "--scales", "1") == 0
+    assert ds.read_recipe("out.png")["interrupted"] == "3 of 6 iterations"
+    assert rerun() == 0
+    assert ds.read_recipe("again.png")["iteration"] == 3
+
+
+def test_other_pixels_are_said(files, capsys):
+    assert stylize("style.png", *SHORT) == 0
+    recipe = ds.read_recipe("out.png")
+    ds.write_image("out.png", STYLE, recipe=recipe)
+    assert rerun() == 1
+    assert "not the pixels of out.png" in capsys.readouterr().out
+
+
+def test_output_may_not_be_an_input(files, capsys):
+    before = (files / "content.png").read_bytes()
+    assert stylize("style.png", *SHORT, output="content.png") == 2
+    assert "content.png: is one of the inputs" in capsys.readouterr().err
+    assert (files / "content.png").read_bytes() == before
+
+
+# Transparency
+
+
+@pytest.fixture
+def transparent(files):
+    alpha = np.linspace(0, 1, 29 * 36).reshape(29, 36)
+    ds.write_image("clear.png", CONTENT, alpha=alpha)
+    return ds.read_picture("clear.png").alpha
+
+
+@pytest.mark.parametrize("method", ["gatys", "lapstyle"])
+@pytest.mark.parametrize("output", ["out.png", "out.tif", "out.webp"])
+def test_alpha_is_kept(transparent, method, output):
+    words = ["style.png", *SHORT, "--method", method]
+    assert stylize(*words, content="clear.png", output=output) == 0
+    result = ds.read_picture(output)
+    np.testing.assert_array_equal(result.alpha, transparent)
+    assert stylize(*words, output="opaque.png") == 0
+    if output != "out.webp":
+        np.testing.assert_array_equal(result.rgb, ds.read_picture("opaque.png").rgb)
+
+
+def test_alpha_has_the_size_of_the_result(transparent):
+    assert stylize("style.png", *SHORT, "--size", "18", content="clear.png") == 0
+    expected = np.rint(ds.resize(transparent, (14, 18)) * 255) / 255
+    np.testing.assert_allclose(ds.read_picture("out.png").alpha, expected, atol=1e-6)
+    assert rerun() == 0
+
+
+def test_alpha_may_be_flattened(transparent):
+    words = ["style.png", *SHORT, "--alpha", "flatten=#ff0000"]
+    assert stylize(*words, content="clear.png") == 0
+    assert ds.read_picture("out.png").alpha is None
+    red = ds.read_image("clear.png", background=(1, 0, 0))
+    expected = ds.stylize(red, ds.read_image("style.png"), iterations=9, scales=1, progress=False)
+    np.testing.assert_allclose(ds.read_image("out.png"), expected, atol=0.6 / 255)
+    assert rerun() == 0
+    assert ds.read_recipe("again.png")["output"]["alpha"] == "#ff0000"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--alpha", "flatten=nocolour"], "'nocolour': no colour"),
+        (["--alpha", "drop"], "'drop' must be keep, flatten or flatten=COLOUR"),
+        (["--bits", "12"], "invalid choice: 12"),
+        ([], "JPEG holds no transparency"),
+        (["--bits", "16"], "holds 8 bits only"),
+    ],
+)
+def test_bad_output_options(transparent, files, capsys, words, said):
+    assert stylize("style.png", *SHORT, *words, content="clear.png", output="out.jpg") == 2
+    assert said in capsys.readouterr().err
+    assert not (files / "out.jpg").exists()
+
+
+def test_16_bit_results_are_finer_than_8_bits(files):
+    assert stylize("style.png", *SHORT, "--bits", "16", output="out.tif") == 0
+    fine = ds.read_picture("out.tif")
+    expected = ds.stylize(CONTENT8, STYLE8, iterations=9, scales=1, progress=False)
+    np.testing.assert_allclose(fine.rgb, expected, atol=0.51 / 65535)
+    with Image.open("out.tif") as file:
+        assert file.tag_v2[258] == (16, 16, 16)
+
+
+CONTENT8, STYLE8 = (np.rint(picture * 255) / 255 for picture in (CONTENT, STYLE))
