@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch7_writer import torch7
 
 from depthstyle import WeightsError, weights
 
@@ -121,32 +122,6 @@ def test_ncnn_in_both_precisions(tmp_path, tag, dtype):
     np.testing.assert_array_equal(found["in1.weight"], np.arange(32, 64))
     np.testing.assert_array_equal(found["in1.bias"], np.arange(64, 96))
     np.testing.assert_array_equal(found["deconv3.conv2d.bias"], [0, 1, 2])
-
-
-def torch7(value, known):
-    """Torch7's binary form of numbers, strings, tables and tensors."""
-    if value is None:
-        return struct.pack("<i", 0)
-    if isinstance(value, bool):
-        return struct.pack("<ii", 5, value)
-    if isinstance(value, float):
-        return struct.pack("<id", 1, value)
-    if isinstance(value, str):
-        return struct.pack("<ii", 2, len(value)) + value.encode()
-    if id(value) in known:
-        return struct.pack("<ii", 3, known[id(value)])
-    known[id(value)] = index = len(known) + 1
-    if isinstance(value, dict):
-        data = struct.pack("<iii", 3, index, len(value))
-        return data + b"".join(torch7(k, known) + torch7(v, known) for k, v in value.items())
-    name = b"torch.FloatTensor"
-    data = struct.pack("<iii", 4, index, 3) + b"V 1" + struct.pack("<i", len(name)) + name
-    strides = [stride // 4 for stride in value.strides]
-    data += struct.pack(f"<i{2 * value.ndim + 1}q", value.ndim, *value.shape, *strides, 1)
-    known[object()] = storage = len(known) + 1
-    name = b"torch.FloatStorage"
-    data += struct.pack("<iii", 4, storage, 3) + b"V 1" + struct.pack("<i", len(name)) + name
-    return data + struct.pack("<q", value.size) + value.tobytes()
 
 
 def test_torch7_tables_that_hold_themselves(tmp_path):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
 from depthstyle.networks.feature_network import FeatureNetwork
+from depthstyle.networks.johnson import JOHNSON
 from depthstyle.networks.loaded import LoadedNetwork
 from depthstyle.networks.network import Network, Weights
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
@@ -37,6 +38,7 @@ _NETWORKS = {
         VGG19,
         VGG19_CAFFE,
         SQUEEZENET1_1,
+        JOHNSON,
     )
 }
 
@@ -54,7 +56,8 @@ def build(name: str) -> Network:
     name : str
         ``"vgg16"``, ``"vgg19"`` and ``"squeezenet1_1"`` take torchvision's keys and input range,
         ``"vgg19-caffe"`` those of the original Caffe model; ``"encoder"`` is VGG19 up to relu4_1
-        with any number of channels, such as the network that is part of the package.
+        with any number of channels, such as the network that is part of the package;
+        ``"johnson"`` is a transformation network in any of its published forms.
 
     Returns
     -------

@@ -43,7 +43,7 @@ class FeatureNetwork(Network):
     std: tuple[float, float, float] = IMAGENET_STD
     bgr: bool = False
 
-    def minimum_size(self, names: Iterable[str]) -> int:
+    def minimum_size(self, names: Iterable[str], weights: Weights | None = None) -> int:
         """Return the smallest height and width of a picture for which every layer has a pixel."""
         return max(self.minimum_sizes[self.layer(name)] for name in names)
 

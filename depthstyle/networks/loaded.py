@@ -50,7 +50,7 @@ class LoadedNetwork:
         self._returned = network.returns or network.layers[-1:]
         self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
-        size = network.minimum_size(self._returned)
+        size = network.minimum_size(self._returned, self.weights)
         self._nodes((1, self._channels, size, size), self._returned)  # checks keys and shapes
 
     def __call__(
@@ -133,7 +133,7 @@ class LoadedNetwork:
         if x.ndim != 4 or x.shape[1] != self._channels or 0 in x.shape:
             raise ValueError(f"x: shape {x.shape}, expected (N, {self._channels}, H, W)")
         height, width = x.shape[2:]
-        least = self.network.minimum_size(names)
+        least = self.network.minimum_size(names, self.weights)
         if min(height, width) < least:
             raise ValueError(
                 f"x: {height}x{width} pixels, {', '.join(map(str, names))} of "

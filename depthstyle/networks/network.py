@@ -44,8 +44,8 @@ class Network:
         Channels of its input; or the key of the weight (O, I, k, k) whose I they are.
     multiple : int
         Height and width of the input are multiples of this.
-    smallest : int
-        Least height and width of the input.
+    smallest : int or callable
+        Least height and width of the input; or ``smallest(weights)``.
     recognise : callable
         ``recognise(weights)`` tells whether arrays have the network's published keys.
     prepare : callable
@@ -63,7 +63,7 @@ class Network:
     returns: tuple[Name, ...] = ()
     channels: int | str = 3
     multiple: int = 1
-    smallest: int = 1
+    smallest: int | Callable[[Weights], int] = 1
     prepare: Callable[[Weights], Weights] = lambda weights: weights
     files: tuple[str, ...] = ()
 
@@ -95,9 +95,9 @@ class Network:
             return self.channels
         return take(weights, self.channels, (None,) * 4).shape[1]
 
-    def minimum_size(self, names: Iterable[Name]) -> int:
+    def minimum_size(self, names: Iterable[Name], weights: Weights) -> int:
         """Return the smallest height and width of an input for which the outputs have a pixel."""
-        return self.smallest
+        return self.smallest if isinstance(self.smallest, int) else self.smallest(weights)
 
     def add(
         self, graph: Any, x: Any, weights: Weights, names: Iterable[Name], **options: Any

@@ -16,7 +16,7 @@ from depthstyle.networks.feature_network import FeatureNetwork
 from depthstyle.networks.network import Weights, add_conv
 
 _WIDTHS = (64, 128, 256, 512, 512)
-_CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
+CAFFE_MEAN = tuple(value / 255 for value in (123.68, 116.779, 103.939))
 _CAFFE_STD = (1 / 255,) * 3
 
 
@@ -85,7 +85,7 @@ def _vgg(
         style_layers=style_layers,
         add_layers=add_layers,
         recognise=recognise,
-        **({"mean": _CAFFE_MEAN, "std": _CAFFE_STD, "bgr": True} if caffe else {}),
+        **({"mean": CAFFE_MEAN, "std": _CAFFE_STD, "bgr": True} if caffe else {}),
     )
 
 
