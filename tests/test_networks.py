@@ -39,7 +39,12 @@ def test_an_odd_squeezenet_map_is_rounded_up():
     assert maps["fire3"].shape[2:] == (47, 47)
 
 
-@pytest.mark.parametrize("name", networks.names())
+FEATURE_NETWORKS = [
+    name for name in networks.names() if isinstance(networks.build(name), networks.FeatureNetwork)
+]
+
+
+@pytest.mark.parametrize("name", FEATURE_NETWORKS)
 def test_each_layer_has_a_pixel_at_its_minimum_size_and_none_below(name):
     network = networks.build(name)
     weights = {"encoder": seeded.encoder_weights, "vgg19-caffe": caffe_weights}.get(
