@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .rows import Row
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .table import Row, SSIMTable
 
 OURS, BASELINE = "#0b6e99", "#e0a458"
 MAX_HEIGHT = 400.0
@@ -22,12 +22,14 @@ LINE_IMAGES = 24
 """Content images that fit on a line of panels; a style with more goes over several lines."""
 
 
-def paired_bars(table: SSIMTable) -> Figure:
+def paired_bars(rows: Sequence[Row], note: str) -> Figure:
     """Draw SSIM of ours beside the baseline's, one panel per style.
 
     Parameters
     ----------
-    table : SSIMTable
+    rows : sequence of Row
+    note : str
+        What stands below: how SSIM was measured.
 
     Returns
     -------
@@ -35,17 +37,17 @@ def paired_bars(table: SSIMTable) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    groups = _panels(table.rows)
+    groups = _panels(rows)
     widest = max(len(group) for group in groups)
     columns = min(len(groups), max(1, LINE_IMAGES // widest))
     lines = -(-len(groups) // columns)
-    labels = max(len(row.image) for row in table.rows)
+    labels = max(len(row.image) for row in rows)
     width = max(6.4, 0.45 * widest * columns + 1.2)
     height = 2.6 + min(labels, 24) * 0.07
     figure = Figure(figsize=(width, min(MAX_HEIGHT, height * lines + 1.0)), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    low = min(0.0, *(min(row.ours, row.baseline) for row in table.rows))
-    high = max(max(row.ours, row.baseline) for row in table.rows)
+    low = min(0.0, *(min(row.ours, row.baseline) for row in rows))
+    high = max(max(row.ours, row.baseline) for row in rows)
     for panel, group in zip(axes.flat, groups, strict=False):
         _draw_panel(panel, group, max(widest, 3))
         panel.set_ylim(low * 1.1, max(high, 0.05) * 1.12)
@@ -55,8 +57,7 @@ def paired_bars(table: SSIMTable) -> Figure:
         panel.set_ylabel("SSIM to the content image")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False)
-    note = textwrap.fill(str(table.protocol), int(width * 17))
-    figure.supxlabel(note, fontsize=7, color="0.4")
+    figure.supxlabel(textwrap.fill(note, int(width * 17)), fontsize=7, color="0.4")
     return figure
 
 

@@ -57,11 +57,12 @@ def _add_ssim(tables: argparse._SubParsersAction) -> None:
 
 def _run_ssim(args: argparse.Namespace) -> int:
     from .metrics import Protocol
-    from .pairs import match_folders, write_pairs
+    from .pairs import Problem, match_folders, write_pairs
     from .ssim import ssim_table
 
     protocol = Protocol(args.color, args.window, args.sigma, args.size)
-    pairs, unmatched = args.pairs, []
+    pairs = args.pairs
+    unmatched: list[Problem] = []
     if args.by_folder:
         matched, unmatched = match_folders(*args.by_folder)
         args.out.mkdir(parents=True, exist_ok=True)

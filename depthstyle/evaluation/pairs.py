@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,14 +87,18 @@ def read_pairs(path: str | Path) -> tuple[list[Pair], list[Problem]]:
         If the file cannot be read as such a csv, or has no rows.
     """
     path = Path(path)
-    pairs, problems = [], []
+    pairs: list[Pair] = []
+    problems: list[Problem] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             _check_header(path, reader.fieldnames)
             for row in reader:
                 pair = _parse_row(row, path.parent, reader.line_num)
-                (problems if isinstance(pair, Problem) else pairs).append(pair)
+                if isinstance(pair, Problem):
+                    problems.append(pair)
+                else:
+                    pairs.append(pair)
     except FileNotFoundError:
         raise ValueError(f"pairs: no file {path}; give the path of a pairs.csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -110,7 +115,8 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, *extra])
         for pair in pairs:
-            files = (_relative(p, path.parent) for p in (pair.content, pair.ours, pair.baseline))
+            sources: Any = (pair.content, pair.ours, pair.baseline)
+            files = (_relative(source, path.parent) for source in sources)
             writer.writerow([pair.image, pair.style, *files, *(pair.extra[n] for n in extra)])
 
 
@@ -186,7 +192,7 @@ def read_picture(source: Path | np.ndarray, name: str) -> np.ndarray:
         raise ImageError(f"{name}: {error}") from error
 
 
-def _check_header(path: Path, header: list[str] | None) -> None:
+def _check_header(path: Path, header: Sequence[str] | None) -> None:
     wanted = ",".join(COLUMNS)
     if header is None:
         raise ValueError(f"pairs: {path} is empty; its first line must be {wanted}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ from .metrics import (
     structural_similarity,
 )
 from .pairs import Pair, Problem, Stylizer, read_pairs, read_picture, write_pairs
-from .table import RESULT_COLUMNS, Row, SSIMTable, Values
+from .rows import Row, Values
+from .table import RESULT_COLUMNS, SSIMTable
 
 Stylizers = Stylizer | Mapping[str, Stylizer]
 OVERSHOOT = 1.0
@@ -112,9 +114,10 @@ def _check_columns(columns: Sequence[str]) -> None:
             )
 
 
-def _as_pairs(pairs: object) -> tuple[list[Pair], list[Problem]]:
+def _as_pairs(pairs: Any) -> tuple[list[Pair], list[Problem]]:
     if isinstance(pairs, str | Path):
         return read_pairs(pairs)
+    contents: list[tuple[str, Any]]
     if isinstance(pairs, Mapping):
         contents = list(pairs.items())
     else:
@@ -142,19 +145,23 @@ def _assign(column: str, makers: Stylizers | None, rows: list[Pair]) -> list[Pai
             raise ValueError(f"{column}: give what makes its pictures, or name them in a pairs.csv")
         return rows
     if callable(makers):
-        return [replace(pair, **{column: makers}) for pair in rows]
+        return [_with(pair, {column: makers}) for pair in rows]
     if not isinstance(makers, Mapping) or not makers or not all(map(callable, makers.values())):
         raise ValueError(f"{column}: give a callable, or a mapping from style to callable")
     if all(not pair.style for pair in rows):
         return [
-            replace(pair, style=style, **{column: maker})
+            _with(pair, {"style": style, column: maker})
             for pair in rows
             for style, maker in makers.items()
         ]
     missing = sorted({pair.style for pair in rows} - set(makers))
     if missing:
         raise ValueError(f"{column}: nothing makes the style {missing[0]!r}; add it to the mapping")
-    return [replace(pair, **{column: makers[pair.style]}) for pair in rows]
+    return [_with(pair, {column: makers[pair.style]}) for pair in rows]
+
+
+def _with(pair: Pair, changes: Mapping[str, Any]) -> Pair:
+    return replace(pair, **changes)
 
 
 def _measure_all(
@@ -168,12 +175,14 @@ def _measure_all(
     """Rows, the pairs whose pictures were made and kept, and the rows that failed."""
     from tqdm import tqdm
 
-    rows, kept, problems = [], [], []
+    rows: list[Row] = []
+    kept: list[Pair] = []
+    problems: list[Problem] = []
     store = _Store(Path(out)) if out is not None else None
     for pair in tqdm(pairs, desc="SSIM", unit="pair", delay=2, disable=not progress):
         try:
             content = read_picture(pair.content, "content")
-            if callable(pair.ours) or callable(pair.baseline):
+            if store is not None and (callable(pair.ours) or callable(pair.baseline)):
                 pair = store.keep(pair, content)
                 kept.append(pair)
             pastiches = [read_picture(getattr(pair, c), c) for c in ("ours", "baseline")]
@@ -228,7 +237,7 @@ class _Store:
                 maker = _make(column, maker, content)
             if isinstance(maker, np.ndarray):
                 files[column] = self._write(column, stem, maker)
-        return replace(pair, **files)
+        return _with(pair, files)
 
     def _write(self, column: str, stem: str, picture: np.ndarray) -> Path:
         path = self.folder / column / f"{stem}.png"

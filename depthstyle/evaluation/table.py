@@ -7,7 +7,6 @@ import html
 import io
 import math
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +17,7 @@ from depthstyle.files import write_atomically
 
 from .metrics import Protocol
 from .pairs import Problem
+from .rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,43 +46,6 @@ RESULT_COLUMNS = {
     *(f"{name}_{part}" for name in MEASURES for part in ("ours", "baseline", "difference")),
 }
 """Names that a further column of pairs.csv cannot have."""
-
-
-class Values(NamedTuple):
-    """One measure of one pair."""
-
-    ours: float
-    baseline: float
-
-    @property
-    def difference(self) -> float:
-        """Ours minus baseline; 0 where both are the same infinite value."""
-        return 0.0 if self.ours == self.baseline else self.ours - self.baseline
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pair: its names, each measure's values, and the csv's further columns."""
-
-    image: str
-    style: str
-    values: Mapping[str, Values]
-    extra: Mapping[str, str]
-
-    @property
-    def ours(self) -> float:
-        """SSIM of ours."""
-        return self.values["ssim"].ours
-
-    @property
-    def baseline(self) -> float:
-        """SSIM of the baseline."""
-        return self.values["ssim"].baseline
-
-    @property
-    def difference(self) -> float:
-        """SSIM of ours minus SSIM of the baseline."""
-        return self.values["ssim"].difference
 
 
 @dataclass(frozen=True)
@@ -232,7 +195,7 @@ class SSIMTable:
         """
         from .bars import paired_bars
 
-        figure = paired_bars(self)
+        figure = paired_bars(self.rows, str(self.protocol))
         if path is not None:
             figure.savefig(path, dpi=150, metadata=None)
         return figure

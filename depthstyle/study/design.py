@@ -185,7 +185,9 @@ def _store(connection: sqlite3.Connection, picture: np.ndarray) -> int:
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     image.save(data, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return connection.execute("INSERT INTO picture (jpeg) VALUES (?)", (data.getvalue(),)).lastrowid
+    row = connection.execute("INSERT INTO picture (jpeg) VALUES (?)", (data.getvalue(),)).lastrowid
+    assert row is not None
+    return row
 
 
 def _assign(connection: sqlite3.Connection, ballots: list[list[tuple[int, str]]]) -> None:

@@ -80,6 +80,12 @@ def create_app(study: Study) -> Starlette:
         token = request.path_params["token"]
         return _answer(await run_in_threadpool(study.vote, token, body["position"], body["side"]))
 
+    # Each handler takes its own kind of exception, which Starlette's types cannot say.
+    handlers: dict[Any, Any] = {
+        NotFound: _missing,
+        HTTPException: _http_error,
+        Refused: _refused,
+    }
     return Starlette(
         routes=[
             Route("/s/{token}", page),
@@ -91,11 +97,7 @@ def create_app(study: Study) -> Starlette:
             Route("/page.js", _file("page.js", "text/javascript")),
         ],
         middleware=[Middleware(_Headers)],
-        exception_handlers={
-            NotFound: _missing,
-            HTTPException: _http_error,
-            Refused: _refused,
-        },
+        exception_handlers=handlers,
     )
 
 
