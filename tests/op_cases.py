@@ -191,6 +191,16 @@ CONVOLUTIONS = [
     *conv(1, 24, 24, 10, 9, pad=1, groups=24),
     *conv(2, 16, 32, 9, 10, kernel=(5, 5), stride=2, pad=2, groups=16),
     *conv(1, 6, 9, 8, 7, stride=2, pad=1, groups=3),
+    *conv(1, 40, 40, 23, 21, kernel=(5, 5), stride=2, pad=2, groups=40),
+    *conv(2, 33, 33, 9, 40, pad=1, pad_mode="reflect", groups=33, constant=False),
+    *conv(1, 32, 32, 9, 13, pad=1, groups=4),
+    *conv(1, 64, 64, 8, 27, stride=2, pad=1, groups=4),
+    *conv(1, 128, 64, 7, 9, pad=1, groups=2, constant=False),
+    *conv(1, 256, 256, 6, 12, stride=2, pad=1, groups=4, wrt=()),
+    # items that are a set of output channels; rows of a 1x1 that are read where they lie
+    *conv(2, 256, 128, 7, 13, stride=2, pad=1, wrt=()),
+    *conv(1, 320, 832, 5, 6, kernel=(1, 1), wrt=()),
+    *conv(1, 24, 72, 7, 27, kernel=(1, 1), stride=2, wrt=()),
 ]
 
 # Every product and sum of these is a small integer: any order of summation gives the same float.
@@ -203,6 +213,10 @@ INTEGER_CONVOLUTIONS = [
     *conv(1, 32, 48, 7, 9, kernel=(5, 5), fill="integers", pad=2),
     *conv(1, 32, 32, 9, 9, fill="integers", pad=1, groups=32),
     *conv(1, 32, 64, 9, 9, fill="integers", pad=1, groups=2),
+    *conv(1, 32, 32, 13, 15, fill="integers", stride=2, pad=1, groups=4),
+    *conv(1, 20, 20, 11, 18, kernel=(5, 5), fill="integers", stride=2, pad=2, groups=20),
+    *conv(1, 256, 128, 5, 13, fill="integers", stride=2, pad=1, wrt=()),
+    *conv(1, 24, 40, 5, 25, kernel=(1, 1), fill="integers", stride=2),
 ]
 
 # Pooling ----------------------------------------------------------------------------------------

@@ -15,6 +15,9 @@ KERNELS = {
     "strided": (20, 72, 3, {"pad": 1, "stride": 2}),
     "pointwise": (40, 72, 1, {}),
     "from an image": (3, 72, 3, {"pad": 1}),
+    "depthwise": (40, 40, 5, {"pad": 2, "groups": 40, "stride": 2}),
+    "grouped": (64, 64, 3, {"pad": 1, "groups": 8}),
+    "by set": (144, 288, 3, {"pad": 1, "stride": 2}),
 }
 
 
@@ -28,7 +31,8 @@ def convolution(kernel: str, size: tuple[int, int], end: str):
     graph = _core.Graph()
     x = graph.input("x", (2, channels, *size))
     doubled = graph.affine(x, scale=2.0)
-    weight = rng.standard_normal((out, channels, taps, taps)) / np.sqrt(channels * taps**2)
+    width = channels // attrs.get("groups", 1)
+    weight = rng.standard_normal((out, width, taps, taps)) / np.sqrt(width * taps**2)
     y = graph.conv2d(doubled, graph.constant(weight.astype(np.float32)), **attrs)
     seed = graph.constant(rng.standard_normal(y.shape).astype(np.float32), kind="map")
     loss = graph.sum_to(graph.multiply(y, seed))

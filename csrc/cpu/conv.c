@@ -6,27 +6,27 @@
 /* Larger outputs are written past the caches, which they would only sweep clean. */
 enum { STREAM_BYTES = 12 << 20 };
 
+#define CONV(a, ...)                                                                               \
+    ((ds_conv){.x = step->in[0],                                                                   \
+               .w = step->in[1],                                                                   \
+               .y = step->out,                                                                     \
+               .stride = a.stride,                                                                 \
+               .dilation = a.dilation,                                                             \
+               .groups = a.groups,                                                                 \
+               .top = a.pad,                                                                       \
+               .left = a.pad,                                                                      \
+               .mode = a.pad_mode,                                                                 \
+               .up = 1,                                                                            \
+               __VA_ARGS__})
+
 ds_conv ds_conv_of(const ds_step *step)
 {
-    ds_conv conv = {.x = step->in[0], .w = step->in[1], .y = step->out};
     if (step->op == DS_OP_conv2d) {
-        ds_conv2d_attr attr = DS_ATTR(conv2d, step->attr);
-        conv.bias = step->inputs > 2 ? step->in[2] : NULL;
-        conv.stride = attr.stride;
-        conv.pad = attr.pad;
-        conv.dilation = attr.dilation;
-        conv.groups = attr.groups;
-        conv.reflect = attr.pad_mode == DS_PAD_REFLECT;
-        return conv;
+        ds_conv2d_attr a = DS_ATTR(conv2d, step->attr);
+        return CONV(a, .bias = step->inputs > 2 ? step->in[2] : NULL);
     }
-    ds_conv2d_backward_input_attr attr = DS_ATTR(conv2d_backward_input, step->attr);
-    conv.backward = true;
-    conv.stride = attr.stride;
-    conv.pad = attr.pad;
-    conv.dilation = attr.dilation;
-    conv.groups = attr.groups;
-    conv.reflect = attr.pad_mode == DS_PAD_REFLECT;
-    return conv;
+    ds_conv2d_backward_input_attr a = DS_ATTR(conv2d_backward_input, step->attr);
+    return CONV(a, .backward = true);
 }
 
 bool ds_finish_accepts(const ds_step *step)

@@ -9,12 +9,14 @@
    backward that is the one with flipped and transposed weights. */
 typedef struct ds_conv {
     const ds_tensor *x;    /* (N, I, H, W); backward: dy */
-    const ds_tensor *w;    /* as the step has it, (O, I, kH, kW) */
+    const ds_tensor *w;    /* as the step has it, (O, I / groups, kH, kW) */
     const ds_tensor *y;    /* (N, O, H', W'); backward: dx */
     const ds_tensor *bias; /* NULL: none */
     bool backward;
-    bool reflect;
-    int64_t stride, pad, dilation, groups; /* the step's own */
+    int64_t stride, dilation, groups; /* the step's own */
+    int64_t top, left; /* border before the first row and column of x; backward: of dx */
+    int64_t mode;      /* of the border; backward: DS_PAD_ZERO */
+    int64_t up;        /* each pixel of x stands for up x up pixels inside the border */
 } ds_conv;
 
 ds_conv ds_conv_of(const ds_step *step);
@@ -31,14 +33,69 @@ ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
 /* Writes the bias into padded (blocks, 16), zero beyond its channels; NULL bias: zeros. */
 void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks);
 
-/* Where pixel i of an axis of `size` is found when the border reflects or is zero: -1 for zero.
-   Beyond one reflection nothing is asked for. */
-static inline int64_t ds_border(int64_t i, int64_t size, bool reflect)
+static inline int64_t ds_minimum(int64_t a, int64_t b)
 {
-    if (i >= 0 && i < size)
-        return i;
-    int64_t mirrored = i < 0 ? -i : 2 * (size - 1) - i;
-    return reflect && mirrored >= 0 && mirrored < size ? mirrored : -1;
+    return a < b ? a : b;
+}
+
+/* a / b rounded down, b > 0. */
+static inline int64_t ds_floor_divide(int64_t a, int64_t b)
+{
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+/* The pixel that index i of an axis of `size` pixels shows, each `up` times, behind the border: -1
+   for zero. Beyond one reflection nothing is asked for. */
+static inline int64_t ds_border(const ds_conv *conv, int64_t i, int64_t size)
+{
+    int64_t whole = size * conv->up;
+    if (i >= 0 && i < whole)
+        return i / conv->up;
+    if (conv->mode == DS_PAD_REPLICATE)
+        return i < 0 ? 0 : size - 1;
+    int64_t mirrored = i < 0 ? -i : 2 * (whole - 1) - i;
+    return conv->mode == DS_PAD_REFLECT && mirrored >= 0 && mirrored < whole ? mirrored / conv->up
+                                                                             : -1;
+}
+
+/* Copies of the input's rows with their border, so that inner loops know nothing of borders.
+   Output pixel (y, x) meets kernel position (i, j) in input row and column
+     y stride + i dilation - top,   x stride + j dilation - left;
+   backward to the input dx (y, x) takes part in
+     (y + top - i dilation) / stride,   (x + left - j dilation) / stride   of dy, where whole,
+   so the pixels of a row fall into `stride` phases, each an ordinary convolution with some of the
+   kernel's columns whose outputs lie `stride` pixels apart. */
+typedef struct ds_rows {
+    int64_t lanes;  /* channels of a pixel that lie side by side: 16 or 1 */
+    int64_t before; /* pixels of border before a copied row */
+    int64_t length; /* pixels of a copied row */
+    int64_t band;   /* output rows that share copies */
+    int64_t count;  /* input rows of a band */
+} ds_rows;
+
+/* A kernel position that takes part in an output row and phase. */
+typedef struct ds_position {
+    int64_t tap; /* i kW + j */
+    int64_t at;  /* pixels from the start of a band's copy to the one under the first output */
+} ds_position;
+
+/* Rows for bands of `band` output rows; inner loops may read `slack` output pixels too far. */
+ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t slack);
+
+/* Copies the rows of the band that starts with output row y, of `blocks` blocks of channels of
+   picture n (planar: channels) from `first`, to (blocks, count, length, lanes). */
+void ds_copy_rows(const ds_rows *rows, const ds_conv *conv, int64_t n, int64_t first,
+                  int64_t blocks, int64_t y, float *to);
+
+/* The positions of output row y, in the band that starts with `first`, and a phase (forward: 0);
+   returns how many. */
+int64_t ds_positions(const ds_rows *rows, const ds_conv *conv, int64_t first, int64_t y,
+                     int64_t phase, ds_position *position);
+
+/* Phases of an output row. */
+static inline int64_t ds_phases(const ds_conv *conv)
+{
+    return conv->backward ? ds_minimum(conv->stride, conv->y->shape.w) : 1;
 }
 
 #endif

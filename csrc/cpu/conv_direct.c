@@ -1,39 +1,42 @@
-/* Direct convolution, forward and backward to the input, for every kernel size, stride and
-   dilation, between blocked and planar maps (one of the two sides has more than 4 channels).
+/* Direct convolution, forward and backward to the input, for every kernel size, stride, dilation
+   and number of groups whose channels fill blocks, between blocked and planar maps (one of the two
+   sides has more than 4 channels).
 
-   Output row y is a sum over kernel rows i and columns j. Forward, it reads input rows
-     y stride + i dilation - pad;
-   backward to the input, output pixel x takes part in dy at
-     (x + pad - j dilation) / stride   where that is whole,
-   so the pixels of a row fall into `stride` phases, each an ordinary convolution with some of the
-   taps whose outputs lie `stride` pixels apart.
+   Groups narrower than a block are taken together to parts of one block, with zeros for the weights
+   between them; a convolution without groups is one part. A part's output channels are computed in
+   sets of up to 64.
 
-   A work item is an output row. The input rows it needs are copied side by side with their border,
-   so that the inner loops know nothing of borders. A 1x1 convolution with stride 1 needs no copy:
-   its rows are runs of pixels of the map itself. */
+   A work item is a band of output rows of a part: it copies the input rows with their border, then
+   goes through the sets. On small maps with many weights it is one set and all rows instead, so
+   that the weights are read once. A 1x1 convolution without border needs no copy: its items are
+   runs of pixels of the map itself. */
 #include "cpu/conv.h"
 
 #include <string.h>
 
 enum {
-    SLACK = 6,       /* pixels that the inner loops may read beyond a row */
-    RUN_PIXELS = 96, /* of a 1x1 convolution's work item */
+    SLACK = 12,            /* pixels that the inner loops may read beyond a row */
+    RUN_PIXELS = 96,       /* of a 1x1 convolution's work item */
+    ROW_BYTES = 256 << 10, /* of the copies of a band, to stay in the second-level cache */
+    BANDS = 16,            /* to share out, where there are so many rows */
+    SET_BYTES = 1 << 20,   /* weights of a part from which an item may be one set */
+    SET_PIXELS = 1024,     /* and the largest map for that */
 };
 
 typedef struct direct {
     const ds_slots *slots;
-    bool pointwise; /* 1x1, stride 1, no border, blocked */
+    ds_rows rows;
+    bool pointwise; /* 1x1, no border, blocked: no copies */
     bool planar;    /* the output */
-    int64_t lanes;  /* channels of an input pixel that lie side by side: 16 or 1 */
-    int64_t in_blocks;
-    int64_t out_columns; /* output channels; in blocks: rounded up to 16 */
-    int64_t groups;      /* of 64 output channels */
-    int64_t taps;        /* kernel positions */
-    int64_t depth;       /* rows of packed weights: in_blocks taps lanes */
-    int64_t left;        /* pixels of border before a copied row */
-    int64_t length;      /* pixels of a copied row */
-    int64_t items;
-    float *kept; /* packed weights; NULL: packed in every run */
+    int64_t parts;
+    int64_t part_blocks;  /* input blocks (planar: channels) of a part */
+    int64_t part_columns; /* output channels of a part; in blocks: rounded up to 16 */
+    int64_t sets;         /* of up to 64 output channels, in a part */
+    int64_t item_sets;    /* sets of a work item: all or one */
+    int64_t lines, runs;  /* of a picture: output rows or bands, and runs in each */
+    int64_t taps;         /* kernel positions */
+    int64_t depth;        /* rows of a part's packed weights: part_blocks taps lanes */
+    float *kept;          /* packed weights; NULL: packed in every run */
 } direct;
 
 typedef struct work {
@@ -44,9 +47,24 @@ typedef struct work {
     float *scratch;
 } work;
 
-static int64_t minimum(int64_t a, int64_t b)
+/* Which part of the work an item is. */
+typedef struct place {
+    int64_t n, part, set, line, run;
+} place;
+
+/* Groups that lie in one block. */
+static int64_t groups_of_part(const ds_conv *conv)
 {
-    return a < b ? a : b;
+    int64_t width = conv->x->shape.c / conv->groups;
+    return conv->groups > 1 && width < DS_BLOCK ? DS_BLOCK / width : 1;
+}
+
+static bool accepts_groups(const ds_conv *conv)
+{
+    int64_t in = conv->x->shape.c / conv->groups, out = conv->y->shape.c / conv->groups;
+    if (conv->groups == 1 || (in % DS_BLOCK == 0 && out % DS_BLOCK == 0))
+        return true;
+    return in == out && DS_BLOCK % in == 0 && conv->groups % (DS_BLOCK / in) == 0;
 }
 
 static bool accepts(const ds_backend *backend, const ds_step *step)
@@ -54,228 +72,221 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     (void)backend;
     ds_conv conv = ds_conv_of(step);
     bool finishes = ds_is_blocked(conv.y) ? ds_finish_accepts(step) : !step->epilogue.active;
-    return conv.groups == 1 && !(conv.reflect && conv.backward) && finishes &&
+    return accepts_groups(&conv) && !(conv.mode == DS_PAD_REFLECT && conv.backward) && finishes &&
            conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
            (ds_is_blocked(conv.x) || ds_is_blocked(conv.y));
 }
 
-/* a / b rounded down, b > 0. */
-static int64_t floor_divide(int64_t a, int64_t b)
+static void set_parts(direct *plan, const ds_conv *conv)
 {
-    return a >= 0 ? a / b : -((-a + b - 1) / b);
+    ds_shape x = conv->x->shape, y = conv->y->shape;
+    bool blocked = ds_is_blocked(conv->x);
+    plan->planar = !ds_is_blocked(conv->y);
+    plan->parts = conv->groups / groups_of_part(conv);
+    plan->part_blocks = (blocked ? ds_blocks(x.c) : x.c) / plan->parts;
+    plan->part_columns = (plan->planar ? y.c : ds_blocks(y.c) * DS_BLOCK) / plan->parts;
+    plan->sets = (plan->part_columns + WINO_GROUP - 1) / WINO_GROUP;
+    plan->taps = conv->w->shape.h * conv->w->shape.w;
+    plan->depth = plan->part_blocks * plan->taps * (blocked ? DS_BLOCK : 1);
 }
 
-static void set_rows(direct *plan, const ds_conv *conv)
+/* How the output is divided into work items. */
+static void set_items(direct *plan, const ds_conv *conv)
 {
-    ds_shape y = conv->y->shape, w = conv->w->shape;
-    int64_t reach = (w.w - 1) * conv->dilation, first, last;
-    if (conv->backward) {
-        first = floor_divide(conv->pad - reach, conv->stride);
-        last = (y.w - 1 + conv->pad) / conv->stride;
-    } else {
-        first = -conv->pad;
-        last = (y.w - 1) * conv->stride + reach - conv->pad;
-    }
-    plan->left = -first;
-    plan->length = last - first + 1 + SLACK * conv->stride;
-    plan->items = y.n * y.h;
+    ds_shape y = conv->y->shape;
+    int64_t bytes = plan->depth * plan->part_columns * (int64_t)sizeof(float);
+    bool by_set = bytes > SET_BYTES && y.h * y.w <= SET_PIXELS;
+    plan->item_sets = by_set ? 1 : plan->sets;
+    plan->runs = 1;
     if (plan->pointwise) {
-        int64_t runs = y.h * y.w / RUN_PIXELS;
-        plan->items = y.n * (runs ? runs : 1);
+        bool joined = conv->stride == 1;
+        plan->lines = joined ? 1 : y.h;
+        if (!by_set && (joined ? y.h * y.w : y.w) >= 2 * RUN_PIXELS)
+            plan->runs = (joined ? y.h * y.w : y.w) / RUN_PIXELS;
+        return;
     }
+    plan->rows = ds_rows_of(conv, 1, SLACK);
+    int64_t row = plan->part_blocks * plan->rows.length * plan->rows.lanes * (int64_t)sizeof(float);
+    int64_t step = conv->backward ? 1 : conv->stride;
+    int64_t band = (ROW_BYTES / row - plan->rows.count) / step + 1;
+    band = ds_minimum(band, (y.h + BANDS - 1) / BANDS);
+    plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, SLACK);
+    plan->lines = (y.h + plan->rows.band - 1) / plan->rows.band;
 }
 
 static void set_sizes(direct *plan, const ds_conv *conv)
 {
-    ds_shape x = conv->x->shape, y = conv->y->shape, w = conv->w->shape;
-    bool blocked = ds_is_blocked(conv->x);
-    plan->planar = !ds_is_blocked(conv->y);
-    plan->pointwise = w.h == 1 && w.w == 1 && conv->stride == 1 && conv->pad == 0 && blocked &&
-                      y.h * y.w >= SLACK;
-    plan->lanes = blocked ? DS_BLOCK : 1;
-    plan->in_blocks = blocked ? ds_blocks(x.c) : x.c;
-    plan->out_columns = plan->planar ? y.c : ds_blocks(y.c) * DS_BLOCK;
-    plan->groups = (plan->out_columns + WINO_GROUP - 1) / WINO_GROUP;
-    plan->taps = w.h * w.w;
-    plan->depth = plan->in_blocks * plan->taps * plan->lanes;
-    set_rows(plan, conv);
+    ds_shape x = conv->x->shape, y = conv->y->shape;
+    set_parts(plan, conv);
+    plan->pointwise = plan->taps == 1 && conv->top == 0 && conv->left == 0 && conv->up == 1 &&
+                      ds_is_blocked(conv->x) && (conv->stride == 1 || !conv->backward) &&
+                      (y.h - 1) * conv->stride < x.h && (y.w - 1) * conv->stride < x.w &&
+                      (conv->stride == 1 ? y.h * y.w : y.w) >= SLACK;
+    set_items(plan, conv);
 }
 
-/* Floats of the copied rows of one worker, then of its taps. */
-static int64_t row_floats(const direct *plan, const ds_conv *conv)
+static int64_t whole_lines(int64_t floats)
 {
-    int64_t rows = plan->pointwise ? 0 : conv->w->shape.h;
-    return (rows * plan->in_blocks * plan->length * plan->lanes + DS_BLOCK - 1) / DS_BLOCK *
-           DS_BLOCK;
+    return (floats + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
 }
 
-static int64_t worker_floats(const direct *plan, const ds_conv *conv)
+/* Floats of a worker: the copied rows, then the taps, then the positions. */
+static int64_t row_floats(const direct *plan)
 {
-    int64_t taps = plan->in_blocks * plan->taps * (int64_t)(sizeof(ds_tap) / sizeof(float));
-    return row_floats(plan, conv) + (taps + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
+    const ds_rows *rows = &plan->rows;
+    return plan->pointwise
+               ? 0
+               : whole_lines(plan->part_blocks * rows->count * rows->length * rows->lanes);
 }
 
-/* Where the weight of an output channel and a row of packed weights goes. Planar outputs have
-   (depth / 16, columns, 16), blocks (groups, 64 / strip, depth, strip). */
+static int64_t tap_floats(const direct *plan)
+{
+    return whole_lines(plan->part_blocks * plan->taps * (int64_t)(sizeof(ds_tap) / sizeof(float)));
+}
+
+static int64_t worker_floats(const direct *plan)
+{
+    return row_floats(plan) + tap_floats(plan) +
+           whole_lines(plan->taps * (int64_t)(sizeof(ds_position) / sizeof(float)));
+}
+
+/* Where the weight of an output channel and a row of packed weights of a part goes. Planar outputs
+   have (depth / 16, columns, 16), blocks (sets, 64 / strip, depth, strip). */
 static int64_t packed_at(const direct *plan, int64_t out, int64_t row)
 {
     if (plan->planar)
-        return (row / DS_BLOCK * plan->out_columns + out) * DS_BLOCK + row % DS_BLOCK;
+        return (row / DS_BLOCK * plan->part_columns + out) * DS_BLOCK + row % DS_BLOCK;
     int64_t strip = plan->slots->strip, begin = out - out % strip;
-    return begin * plan->depth + row * minimum(strip, plan->out_columns - begin) + out % strip;
+    return begin * plan->depth + row * ds_minimum(strip, plan->part_columns - begin) + out % strip;
 }
 
+static int64_t weight_floats(const direct *plan)
+{
+    return plan->parts * plan->depth * plan->part_columns;
+}
+
+/* w (O, I / groups, taps) as (parts, ...) of packed_at. */
 static void pack_weights(const direct *plan, const ds_conv *conv, float *packed)
 {
     ds_shape w = conv->w->shape;
     const float *from = conv->w->data;
-    memset(packed, 0, (size_t)(plan->depth * plan->out_columns) * sizeof(float));
+    int64_t lanes = ds_is_blocked(conv->x) ? DS_BLOCK : 1, together = groups_of_part(conv);
+    int64_t rows = w.n / conv->groups; /* output channels of a group */
+    memset(packed, 0, (size_t)weight_floats(plan) * sizeof(float));
     for (int64_t o = 0; o < w.n; o++)
         for (int64_t i = 0; i < w.c; i++) {
-            int64_t out = conv->backward ? i : o, in = conv->backward ? o : i;
-            int64_t row = in / plan->lanes * plan->taps * plan->lanes + in % plan->lanes;
+            int64_t group = o / rows, part = group / together, member = group % together;
+            int64_t a = member * rows + o % rows, b = member * w.c + i;
+            int64_t out = conv->backward ? b : a, in = conv->backward ? a : b;
+            int64_t row = in / lanes * plan->taps * lanes + in % lanes;
+            float *to = packed + part * plan->depth * plan->part_columns;
             for (int64_t tap = 0; tap < plan->taps; tap++)
-                packed[packed_at(plan, out, row + tap * plan->lanes)] = *from++;
+                to[packed_at(plan, out, row + tap * lanes)] = *from++;
         }
 }
 
-/* Input row `row` of a picture's block with its border; a row outside is zero. */
-static void copy_row(const work *w, const float *map, int64_t row, float *to)
+static place place_of(const direct *plan, int64_t index)
 {
-    const direct *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    int64_t lanes = plan->lanes;
-    row = ds_border(row, s.h, w->conv.reflect);
-    if (row < 0) {
-        memset(to, 0, (size_t)(plan->length * lanes) * sizeof(float));
-        return;
-    }
-    const float *from = map + row * s.w * lanes;
-    for (int64_t i = 0; i < plan->length; i++) {
-        int64_t column = i - plan->left;
-        if (column == 0) {
-            int64_t inner = minimum(s.w, plan->length - i);
-            memcpy(to + i * lanes, from, (size_t)(inner * lanes) * sizeof(float));
-            i += inner - 1;
-            continue;
-        }
-        column = ds_border(column, s.w, w->conv.reflect);
-        for (int64_t lane = 0; lane < lanes; lane++)
-            to[i * lanes + lane] = column < 0 ? 0.0f : from[column * lanes + lane];
-    }
+    place at = {.run = index % plan->runs};
+    index /= plan->runs;
+    at.line = index % plan->lines;
+    index /= plan->lines;
+    int64_t sets = plan->sets / plan->item_sets;
+    at.set = index % sets * plan->item_sets;
+    index /= sets;
+    at.part = index % plan->parts;
+    at.n = index / plan->parts;
+    return at;
 }
 
-/* The input row that kernel row i meets in output row y; false: none. */
-static bool input_row(const ds_conv *conv, int64_t y, int64_t i, int64_t *row)
+static int64_t items(const direct *plan, int64_t pictures)
 {
-    int64_t at = conv->backward ? y + conv->pad - i * conv->dilation
-                                : y * conv->stride + i * conv->dilation - conv->pad;
-    int64_t divisor = conv->backward ? conv->stride : 1;
-    *row = floor_divide(at, divisor);
-    return *row * divisor == at;
+    return pictures * plan->parts * (plan->sets / plan->item_sets) * plan->lines * plan->runs;
 }
 
-static void copy_rows(const work *w, int64_t n, int64_t y, float *rows)
-{
-    const direct *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    int64_t row;
-    for (int64_t i = 0; i < w->conv.w->shape.h; i++)
-        for (int64_t block = 0; block < plan->in_blocks; block++) {
-            const float *map = (const float *)w->conv.x->data +
-                               (n * plan->in_blocks + block) * s.h * s.w * plan->lanes;
-            if (input_row(&w->conv, y, i, &row))
-                copy_row(w, map, row,
-                         rows + (i * plan->in_blocks + block) * plan->length * plan->lanes);
-        }
-}
-
-/* The taps of output row y and a phase (forward: 0); returns how many. */
-static int64_t set_taps(const work *w, int64_t y, int64_t phase, ds_tap *tap)
-{
-    const direct *plan = w->plan;
-    const ds_conv *conv = &w->conv;
-    ds_shape k = conv->w->shape;
-    int64_t count = 0, row;
-    for (int64_t block = 0; block < plan->in_blocks; block++)
-        for (int64_t i = 0; i < k.h; i++)
-            for (int64_t j = 0; j < k.w; j++) {
-                int64_t at = conv->backward ? phase + conv->pad - j * conv->dilation
-                                            : j * conv->dilation - conv->pad;
-                int64_t divisor = conv->backward ? conv->stride : 1;
-                int64_t column = floor_divide(at, divisor);
-                if (column * divisor != at || !input_row(conv, y, i, &row))
-                    continue;
-                int64_t line = (i * plan->in_blocks + block) * plan->length;
-                tap[count++] = (ds_tap){.x = (line + column + plan->left) * plan->lanes,
-                                        .w = ((block * k.h + i) * k.w + j) * plan->lanes};
-            }
-    return count;
-}
-
-/* All output channels of a run of pixels. */
-static void run_pixels(const work *w, ds_direct *d, int64_t n, int64_t pixel)
+/* One set of output channels of a run of pixels. */
+static void run_pixels(const work *w, ds_direct *d, const place *item, int64_t set, int64_t pixel)
 {
     const direct *plan = w->plan;
     ds_shape s = w->conv.y->shape;
-    d->channels = plan->lanes;
+    int64_t lanes = plan->planar ? 1 : DS_BLOCK, channel = set * WINO_GROUP;
+    int64_t first = item->part * plan->part_columns + channel;
+    int64_t at = (item->n * plan->parts * plan->part_columns + first) * s.h * s.w + pixel * lanes;
+    ds_finish finish = ds_finish_at(&w->finish, at, first);
+    d->channels = ds_is_blocked(w->conv.x) ? DS_BLOCK : 1;
     d->depth = plan->depth;
-    for (int64_t group = 0; group < plan->groups; group++) {
-        int64_t channel = group * WINO_GROUP;
-        int64_t at =
-            (n * plan->out_columns + channel) * s.h * s.w + pixel * (plan->planar ? 1 : DS_BLOCK);
-        ds_finish finish = ds_finish_at(&w->finish, at, channel);
-        d->y = (float *)w->conv.y->data + at;
-        d->y_block = s.h * s.w * (plan->planar ? 1 : DS_BLOCK);
-        d->w = w->weights + channel * plan->depth;
-        d->columns = minimum(WINO_GROUP, plan->out_columns - channel);
-        if (plan->planar)
-            plan->slots->planar_row(d, &finish);
-        else
-            plan->slots->direct_row(d, &finish);
-    }
+    d->y = (float *)w->conv.y->data + at;
+    d->y_block = s.h * s.w * lanes;
+    d->w = w->weights + (item->part * plan->part_columns + channel) * plan->depth;
+    d->columns = ds_minimum(WINO_GROUP, plan->part_columns - channel);
+    if (plan->planar)
+        plan->slots->planar_row(d, &finish);
+    else
+        plan->slots->direct_row(d, &finish);
 }
 
-static void row_item(void *context, int64_t item, int worker)
+/* The taps of output row y and a phase; returns how many. */
+static int64_t set_taps(const work *w, int64_t band, int64_t y, int64_t phase,
+                        ds_position *position, ds_tap *tap)
+{
+    const direct *plan = w->plan;
+    const ds_rows *rows = &plan->rows;
+    int64_t count = ds_positions(rows, &w->conv, band, y, phase, position);
+    for (int64_t block = 0; block < plan->part_blocks; block++)
+        for (int64_t i = 0; i < count; i++)
+            *tap++ =
+                (ds_tap){.x = (block * rows->count * rows->length + position[i].at) * rows->lanes,
+                         .w = (block * plan->taps + position[i].tap) * rows->lanes};
+    return plan->part_blocks * count;
+}
+
+static void rows_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const direct *plan = w->plan;
-    const ds_conv *conv = &w->conv;
-    ds_shape s = conv->y->shape;
-    int64_t n = item / s.h, y = item % s.h, lanes = plan->planar ? 1 : DS_BLOCK;
-    int64_t phases = conv->backward ? minimum(conv->stride, s.w) : 1;
-    float *rows = w->scratch + worker * worker_floats(plan, conv);
-    ds_tap *tap = (ds_tap *)(void *)(rows + row_floats(plan, conv));
-    copy_rows(w, n, y, rows);
-    for (int64_t phase = 0; phase < phases; phase++) {
-        ds_direct d = {.tap = tap,
-                       .taps = set_taps(w, y, phase, tap),
-                       .x = rows,
-                       .x_step = plan->lanes * (conv->backward ? 1 : conv->stride),
-                       .y_step = lanes * phases,
-                       .pixels = (s.w - phase + phases - 1) / phases};
-        run_pixels(w, &d, n, y * s.w + phase);
-    }
+    const ds_rows *rows = &plan->rows;
+    ds_shape s = w->conv.y->shape;
+    place item = place_of(plan, index);
+    float *copies = w->scratch + worker * worker_floats(plan);
+    ds_tap *tap = (ds_tap *)(void *)(copies + row_floats(plan));
+    ds_position *position = (ds_position *)(void *)(copies + row_floats(plan) + tap_floats(plan));
+    int64_t begin = item.line * rows->band, end = ds_minimum(begin + rows->band, s.h);
+    int64_t phases = ds_phases(&w->conv);
+    ds_copy_rows(rows, &w->conv, item.n, item.part * plan->part_blocks, plan->part_blocks, begin,
+                 copies);
+    for (int64_t y = begin; y < end; y++)
+        for (int64_t phase = 0; phase < phases; phase++) {
+            ds_direct d = {.tap = tap,
+                           .taps = set_taps(w, begin, y, phase, position, tap),
+                           .x = copies,
+                           .x_step = rows->lanes * (w->conv.backward ? 1 : w->conv.stride),
+                           .y_step = (plan->planar ? 1 : DS_BLOCK) * phases,
+                           .pixels = (s.w - phase + phases - 1) / phases};
+            for (int64_t set = 0; set < plan->item_sets; set++)
+                run_pixels(w, &d, &item, item.set + set, y * s.w + phase);
+        }
 }
 
-static void pointwise_item(void *context, int64_t item, int worker)
+static void pointwise_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const direct *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    int64_t size = s.h * s.w, runs = plan->items / s.n;
-    int64_t n = item / runs, run = item % runs, pixel = run * RUN_PIXELS;
-    ds_tap *tap = (ds_tap *)(void *)(w->scratch + worker * worker_floats(plan, &w->conv));
-    for (int64_t block = 0; block < plan->in_blocks; block++)
+    ds_shape s = w->conv.x->shape, y = w->conv.y->shape;
+    place item = place_of(plan, index);
+    int64_t size = s.h * s.w, first = item.part * plan->part_blocks, stride = w->conv.stride;
+    int64_t pixels = stride == 1 ? y.h * y.w : y.w, pixel = item.run * RUN_PIXELS;
+    int64_t from = item.line * stride * s.w + pixel * stride;
+    ds_tap *tap = (ds_tap *)(void *)(w->scratch + worker * worker_floats(plan));
+    for (int64_t block = 0; block < plan->part_blocks; block++)
         tap[block] = (ds_tap){.x = block * size * DS_BLOCK, .w = block * DS_BLOCK};
     ds_direct d = {.tap = tap,
-                   .taps = plan->in_blocks,
-                   .x = (const float *)w->conv.x->data +
-                        (n * plan->in_blocks * size + pixel) * DS_BLOCK,
-                   .x_step = DS_BLOCK,
+                   .taps = plan->part_blocks,
+                   .x = ds_block(w->conv.x, item.n, first) + from * DS_BLOCK,
+                   .x_step = DS_BLOCK * stride,
                    .y_step = plan->planar ? 1 : DS_BLOCK,
-                   .pixels = run + 1 < runs ? RUN_PIXELS : size - pixel};
-    run_pixels(w, &d, n, pixel);
+                   .pixels = item.run + 1 < plan->runs ? RUN_PIXELS : pixels - pixel};
+    for (int64_t set = 0; set < plan->item_sets; set++)
+        run_pixels(w, &d, &item, item.set + set, item.line * y.w + pixel);
 }
 
 static void release(ds_backend *backend, ds_step *step)
@@ -294,20 +305,21 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     step->prepared = plan;
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
-    int64_t weights = plan->depth * plan->out_columns;
-    int64_t shared = ds_blocks(plan->out_columns) * DS_BLOCK;
+    int64_t shared = whole_lines(plan->parts * plan->part_columns);
     if (step->constant[1]) {
-        size_t bytes = (size_t)weights * sizeof(float);
+        size_t bytes = (size_t)weight_floats(plan) * sizeof(float);
         DS_TRY(ds_alloc_raw(backend->alloc, bytes, &plan->kept, status));
         pack_weights(plan, &conv, plan->kept);
         step->prepared_bytes = bytes;
     } else {
-        shared += (weights + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
+        shared += whole_lines(weight_floats(plan));
     }
     step->workspace_bytes =
-        (size_t)(shared + ds_pool_threads(backend->pool) * worker_floats(plan, &conv)) *
-        sizeof(float);
-    step->variant = plan->pointwise ? "direct 1x1" : plan->planar ? "direct planar" : "direct";
+        (size_t)(shared + ds_pool_threads(backend->pool) * worker_floats(plan)) * sizeof(float);
+    step->variant = plan->pointwise   ? "direct 1x1"
+                    : plan->planar    ? "direct planar"
+                    : plan->parts > 1 ? "direct grouped"
+                                      : "direct";
 exit:
     return status->code;
 }
@@ -315,18 +327,18 @@ exit:
 static void run(ds_backend *backend, const ds_step *step)
 {
     const direct *plan = step->prepared;
-    int64_t blocks = ds_blocks(plan->out_columns);
-    float *bias = step->workspace, *after = bias + blocks * DS_BLOCK;
+    int64_t channels = whole_lines(plan->parts * plan->part_columns);
+    float *bias = step->workspace, *after = bias + channels;
     work w = {.plan = plan, .conv = ds_conv_of(step), .weights = plan->kept, .scratch = after};
     if (!plan->kept) {
-        int64_t weights = plan->depth * plan->out_columns;
         w.weights = after;
-        w.scratch = after + (weights + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
+        w.scratch = after + whole_lines(weight_floats(plan));
         pack_weights(plan, &w.conv, w.weights);
     }
-    ds_pad_bias(w.conv.bias, bias, blocks);
+    ds_pad_bias(w.conv.bias, bias, channels / DS_BLOCK);
     w.finish = ds_finish_of(step, bias);
-    ds_pool_run(backend->pool, plan->items, plan->pointwise ? pointwise_item : row_item, &w);
+    ds_pool_run(backend->pool, items(plan, w.conv.y->shape.n),
+                plan->pointwise ? pointwise_item : rows_item, &w);
 }
 
 const ds_kernel ds_cpu_conv2d_direct = {

@@ -35,7 +35,7 @@ enum {
 
 typedef struct winograd {
     const ds_slots *slots;
-    int64_t pad;
+    int64_t top, left;
     int64_t tiles_y, tiles_x, tiles; /* of one picture; of the batch */
     int64_t in_blocks, out_blocks, groups;
     bool by_group;
@@ -58,11 +58,6 @@ typedef struct work {
     int64_t first, tiles; /* by group: the band */
 } work;
 
-static int64_t minimum(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* An odd number of cache lines: a power of two would put all 36 matrices into the same cache
    set. */
 static int64_t odd_lines(int64_t floats)
@@ -76,21 +71,22 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     ds_conv conv = ds_conv_of(step);
     ds_shape w = conv.w->shape;
     return w.h == 3 && w.w == 3 && conv.stride == 1 && conv.dilation == 1 && conv.groups == 1 &&
-           conv.pad <= 2 && !(conv.reflect && conv.backward) && ds_is_blocked(conv.x) &&
-           ds_is_blocked(conv.y) && ds_finish_accepts(step);
+           conv.top <= 2 && conv.left <= 2 && !(conv.mode == DS_PAD_REFLECT && conv.backward) &&
+           ds_is_blocked(conv.x) && ds_is_blocked(conv.y) && ds_finish_accepts(step);
 }
 
 static void set_sizes(winograd *plan, const ds_conv *conv)
 {
     ds_shape x = conv->x->shape, y = conv->y->shape;
-    plan->pad = conv->backward ? 2 - conv->pad : conv->pad;
+    plan->top = conv->backward ? 2 - conv->top : conv->top;
+    plan->left = conv->backward ? 2 - conv->left : conv->left;
     plan->tiles_y = (y.h + 3) / 4;
     plan->tiles_x = (y.w + 3) / 4;
     plan->tiles = x.n * plan->tiles_y * plan->tiles_x;
     plan->in_blocks = ds_blocks(x.c);
     plan->out_blocks = ds_blocks(y.c);
     plan->groups = (plan->out_blocks * DS_BLOCK + WINO_GROUP - 1) / WINO_GROUP;
-    int64_t columns = minimum(plan->out_blocks * DS_BLOCK, WINO_GROUP);
+    int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK, WINO_GROUP);
     plan->u_stride = odd_lines(plan->in_blocks * DS_BLOCK * columns);
     plan->u_group = XI * plan->u_stride;
 }
@@ -102,10 +98,10 @@ static void set_order(winograd *plan)
     int64_t product = XI * (int64_t)sizeof(float) * WINO_GROUP;
     plan->by_group = weights > STREAM_BYTES;
     plan->step = plan->by_group ? BAND_BYTES / tile : SCRATCH_BYTES / (tile + product);
-    plan->step = minimum(plan->step, plan->tiles) + SIX - 1;
+    plan->step = ds_minimum(plan->step, plan->tiles) + SIX - 1;
     plan->step -= plan->step % SIX;
     int64_t runs = plan->tiles / (plan->step * RUNS);
-    plan->run = runs < 1 ? 1 : minimum(runs, 8);
+    plan->run = runs < 1 ? 1 : ds_minimum(runs, 8);
     plan->v_stride = odd_lines(plan->step * plan->in_blocks * DS_BLOCK);
     plan->m_stride = odd_lines(plan->step * WINO_GROUP);
 }
@@ -129,7 +125,7 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     ds_shape w = conv->w->shape;
     const float *weights = conv->w->data;
     int64_t row = conv->backward ? in : out, column = conv->backward ? out : in;
-    int64_t rows = minimum(DS_BLOCK, w.n - row), columns = minimum(DS_BLOCK, w.c - column);
+    int64_t rows = ds_minimum(DS_BLOCK, w.n - row), columns = ds_minimum(DS_BLOCK, w.c - column);
     if (rows < DS_BLOCK || columns < DS_BLOCK)
         memset(taps, 0, DS_BLOCK * 9 * DS_BLOCK * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
@@ -149,10 +145,10 @@ static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t
 {
     float taps[DS_BLOCK * 9 * DS_BLOCK];
     int64_t channels = plan->in_blocks * DS_BLOCK;
-    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
+    int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
     for (int64_t j = 0; j < columns; j += DS_BLOCK) {
         int64_t strip = j - j % plan->slots->strip;
-        int64_t width = minimum(columns - strip, plan->slots->strip);
+        int64_t width = ds_minimum(columns - strip, plan->slots->strip);
         for (int64_t in = 0; in < channels; in += DS_BLOCK) {
             gather_taps(conv, group * WINO_GROUP + j, in, taps);
             for (int64_t i = 0; i < DS_BLOCK; i++)
@@ -187,9 +183,9 @@ static void gather_tile(const work *w, const float *map, int64_t y, int64_t x, f
 {
     ds_shape s = w->conv.x->shape;
     for (int64_t i = 0; i < 6; i++) {
-        int64_t row = ds_border(y + i, s.h, w->conv.reflect);
+        int64_t row = ds_border(&w->conv, y + i, s.h);
         for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK) {
-            int64_t column = ds_border(x + j, s.w, w->conv.reflect);
+            int64_t column = ds_border(&w->conv, x + j, s.w);
             if (row < 0 || column < 0)
                 memset(tile, 0, DS_BLOCK * sizeof(float));
             else
@@ -202,7 +198,7 @@ static void gather_tile(const work *w, const float *map, int64_t y, int64_t x, f
    (in_blocks / 4, sixes, 4, 6, 16) with fewer blocks in the last part. */
 static int64_t v_at(const winograd *plan, int64_t sixes, int64_t slot, int64_t block)
 {
-    int64_t part = block / 4 * 4, blocks = minimum(4, plan->in_blocks - part);
+    int64_t part = block / 4 * 4, blocks = ds_minimum(4, plan->in_blocks - part);
     return ((part * sixes + slot / SIX * blocks + block - part) * SIX + slot % SIX) * DS_BLOCK;
 }
 
@@ -216,8 +212,8 @@ static void transform_input(const work *w, int64_t first, int64_t count, int64_t
     float border[XI * DS_BLOCK];
     for (int64_t block = 0; block < plan->in_blocks; block++)
         for (int64_t i = 0; i < count; i++) {
-            place p = place_of(plan, minimum(first + i, plan->tiles - 1));
-            int64_t y = p.y - plan->pad, x = p.x - plan->pad, slot = at + i;
+            place p = place_of(plan, ds_minimum(first + i, plan->tiles - 1));
+            int64_t y = p.y - plan->top, x = p.x - plan->left, slot = at + i;
             const float *map = (const float *)w->conv.x->data +
                                (p.n * plan->in_blocks + block) * s.h * s.w * DS_BLOCK;
             float *to = v + v_at(plan, sixes, slot, block);
@@ -236,7 +232,7 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
     const winograd *plan = w->plan;
     ds_shape s = w->conv.y->shape;
     int64_t begin = group * (WINO_GROUP / DS_BLOCK);
-    int64_t end = minimum(begin + WINO_GROUP / DS_BLOCK, plan->out_blocks);
+    int64_t end = ds_minimum(begin + WINO_GROUP / DS_BLOCK, plan->out_blocks);
     for (int64_t block = begin; block < end; block++)
         for (int64_t i = 0; i < count; i++) {
             place p = place_of(plan, first + i);
@@ -244,8 +240,8 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
             ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
             plan->slots->winograd_output(m + i * WINO_GROUP + (block - begin) * DS_BLOCK,
                                          plan->m_stride, (float *)w->conv.y->data + at,
-                                         s.w * DS_BLOCK, (int)minimum(4, s.h - p.y),
-                                         (int)minimum(4, s.w - p.x), &finish);
+                                         s.w * DS_BLOCK, (int)ds_minimum(4, s.h - p.y),
+                                         (int)ds_minimum(4, s.w - p.x), &finish);
         }
 }
 
@@ -258,7 +254,7 @@ static ds_lines row_lines(const winograd *plan, const float *map, ds_shape s, in
     if (!map || y >= s.h)
         return (ds_lines){0};
     return (ds_lines){.at = map + (((p.n * blocks + block) * s.h + y) * s.w + p.x) * DS_BLOCK,
-                      .count = minimum(plan->step * 4, s.w - p.x)};
+                      .count = ds_minimum(plan->step * 4, s.w - p.x)};
 }
 
 /* What to fetch during product xi of a group: the input of the next block, spread over all groups,
@@ -272,7 +268,7 @@ static void next_lines(const work *w, int64_t group, int64_t xi, int64_t first, 
     lines[0] = lines[1] = (ds_lines){0};
     if (next < plan->tiles && row * products < (at + 1) * rows)
         lines[0] = row_lines(plan, w->conv.x->data, w->conv.x->shape, row / 4, plan->in_blocks,
-                             next, row % 4 + 2 - plan->pad);
+                             next, row % 4 + 2 - plan->top);
     int64_t block = group * (WINO_GROUP / DS_BLOCK) + xi / 8;
     if (xi < 32 && block < plan->out_blocks)
         lines[1] = row_lines(plan, xi % 2 ? w->finish.addend : w->finish.gate, w->conv.y->shape,
@@ -283,7 +279,7 @@ static void multiply(const work *w, const float *v, const float *u, float *m, in
                      int64_t group, int64_t first, int64_t next)
 {
     const winograd *plan = w->plan;
-    int64_t columns = minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
+    int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
     for (int64_t xi = 0; xi < XI; xi++) {
         ds_lines lines[WINO_NEXT];
         next_lines(w, group, xi, first, next, lines);
@@ -300,9 +296,9 @@ static void blocks_item(void *context, int64_t item, int worker)
     const work *w = context;
     const winograd *plan = w->plan;
     float *m = w->scratch + worker * worker_floats(plan), *v = m + XI * plan->m_stride;
-    int64_t end = minimum((item + 1) * plan->run * plan->step, plan->tiles);
+    int64_t end = ds_minimum((item + 1) * plan->run * plan->step, plan->tiles);
     for (int64_t first = item * plan->run * plan->step; first < end; first += plan->step) {
-        int64_t count = minimum(plan->step, end - first), next = first + plan->step;
+        int64_t count = ds_minimum(plan->step, end - first), next = first + plan->step;
         int64_t sixes = (count + SIX - 1) / SIX;
         transform_input(w, first, sixes * SIX, 0, sixes, v);
         for (int64_t group = 0; group < plan->groups; group++) {
@@ -389,7 +385,7 @@ static void run(ds_backend *backend, const ds_step *step)
         return;
     }
     for (w.first = 0; w.first < plan->tiles; w.first += plan->step) {
-        w.tiles = minimum(plan->step, plan->tiles - w.first);
+        w.tiles = ds_minimum(plan->step, plan->tiles - w.first);
         ds_pool_run(backend->pool, (w.tiles + SIX - 1) / SIX, band_input_item, &w);
         ds_pool_run(backend->pool, plan->groups, group_item, &w);
     }

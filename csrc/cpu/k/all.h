@@ -1,6 +1,8 @@
 /* All templates, in the instruction set whose words were included before; forgets the words. */
 #include "cpu/k/finish.h"
 
+#include "cpu/k/depthwise.h"
+
 #include "cpu/k/direct.h"
 #include "cpu/k/winograd.h"
 
