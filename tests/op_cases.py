@@ -40,7 +40,8 @@ Arrays = list[np.ndarray]
 class Operand:
     """An input: how it is declared and what random values it gets.
 
-    fill: "normal", "integers" (-3..3), "positive" (0.5..1.5), "unit" (0..1), "apart" (see above).
+    fill: "normal", "far" (around 100), "integers" (-3..3), "positive" (0.5..1.5), "unit" (0..1),
+    "apart" (see above).
     """
 
     shape: Shape
@@ -94,6 +95,7 @@ def fill(operand: Operand, rng: np.random.Generator) -> np.ndarray:
     shape, count = operand.shape, int(np.prod(operand.shape))
     values = {
         "normal": lambda: rng.standard_normal(shape),
+        "far": lambda: 100 + rng.standard_normal(shape),
         "integers": lambda: rng.integers(-3, 4, shape),
         "positive": lambda: rng.uniform(0.5, 1.5, shape),
         "unit": lambda: rng.uniform(0, 1, shape),
@@ -330,6 +332,8 @@ POINTWISE = [
     Case("sum_to", (Operand((2, 20, 5, 7)),), terms=1400),
     Case("sum_to", (Operand((2, 20, 5, 7)),), {"c": 20}, terms=70),
     Case("sum_to", (Operand((2, 20, 5, 7)),), {"n": 2, "h": 5, "w": 7}, terms=20),
+    Case("sum_to", (Operand((1, 18, 40, 41)),), {"c": 18}, terms=1640),
+    Case("sum_to", (Operand((2, 3, 9, 11)),), {"n": 2}, terms=297),
     Case("sum_to", (plain(1, 3, 5, 7),), {"h": 5}, terms=21),
     Case("broadcast", (plain(1, 20, 1, 1),), dict(n=2, c=20, h=3, w=5, kind="map"), terms=0),
     Case("broadcast", (plain(1, 1, 3, 5),), dict(n=2, c=6, h=3, w=5, kind="plain"), terms=0),
@@ -484,9 +488,11 @@ def batch_norm_size(inputs: Arrays, attrs: dict) -> np.ndarray:
     return gamma * (np.abs(x) + np.abs(mean)) / np.sqrt(var + attrs["epsilon"]) + beta
 
 
-def norms(shape: Shape, affine: bool, whole_batch: bool = False) -> list[Case]:
+def norms(
+    shape: Shape, affine: bool, whole_batch: bool = False, fill: str = "normal"
+) -> list[Case]:
     """Return instance norm and its backward ops."""
-    x, dy, c = Operand(shape), Operand(shape), shape[1]
+    x, dy, c = Operand(shape, fill=fill), Operand(shape), shape[1]
     attrs = {"epsilon": 1e-3, "whole_batch": whole_batch}
     vectors = (vector(c), vector(c)) if affine else ()
     pixels = shape[2] * shape[3] * (shape[0] if whole_batch else 1)
@@ -540,6 +546,9 @@ NORMS = [
     *norms((1, 33, 9, 11), affine=False),
     *norms((1, 3, 6, 5), affine=True),
     *norms((3, 18, 4, 3), affine=True, whole_batch=True),
+    # several chunks of pixels, and maps far from zero
+    *norms((1, 17, 37, 41), affine=True, fill="far"),
+    *norms((1, 2, 129, 131), affine=False, fill="far"),
     *batch_norms((2, 20, 5, 7), affine=True),
     *batch_norms((1, 3, 6, 5), affine=False),
 ]

@@ -1,4 +1,4 @@
-"""Element-wise ends of convolutions: fused or not, forward and backward, the numbers are the same.
+"""Element-wise ends of kernels: fused or not, forward and backward, the numbers are the same.
 
 A plan computes conv -> (+ addend) -> activation in one pass where its backend can, and multiplies
 the gradient by the activation's derivative in the last pass of the backward convolution.
@@ -63,3 +63,34 @@ def test_fused_ends_compute_what_separate_nodes_do(network, kind, with_addend):
         found = graph.compile(outputs, cpu_level=level, threads=2, poison=True).run(feed)
         for a, b in zip(found, expected, strict=True):
             assert np.linalg.norm(a - b) < 2 * ERROR * np.linalg.norm(b), level
+
+
+# Ops whose last pass takes in an addend and an activation, and what they need beside x.
+PASSES = {
+    "instance_norm": (2, {"epsilon": 1e-3}),
+    "batch_norm": (4, {"epsilon": 1e-3}),
+    "affine": (0, {"scale": 1.5, "shift": -0.2}),
+    "multiply": (1, {}),
+    "add": (1, {}),
+}
+FUSED = ["relu", "leaky_relu", "relu6"]
+
+
+@pytest.mark.parametrize("kind", [*FUSED, "elu"])
+@pytest.mark.parametrize("channels", [3, 32, 37])
+@pytest.mark.parametrize("op", PASSES)
+def test_passes_take_in_an_addend_and_an_activation(op, channels, kind):
+    count, attrs = PASSES[op]
+    rng = np.random.default_rng(4)
+    graph = _core.Graph()
+    shape = (2, channels, *SIZE)
+    feed = {name: rng.standard_normal(shape).astype(np.float32) for name in ("x", "addend")}
+    x, addend = (graph.input(name, shape) for name in feed)
+    vectors = rng.uniform(0.5, 1.5, (count, 1, channels, 1, 1)).astype(np.float32)
+    y = getattr(graph, op)(x, *map(graph.constant, vectors), **attrs)
+    y = graph.activation(graph.add(y, addend), kind=kind, alpha=0.3)
+    (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
+    for level in _core.cpu_levels():
+        plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
+        assert len(plan.dump().splitlines()) == 1 + (1 if kind in FUSED else 2)
+        assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)

@@ -12,6 +12,10 @@
 
 #include "cpu/k/resize.h"
 
+#include "cpu/k/channels.h"
+
+#include "cpu/k/activation.h"
+
 #include "cpu/k/pointwise.h"
 
 static const ds_slots DS_SLOT(table) = {
@@ -34,8 +38,10 @@ static const ds_slots DS_SLOT(table) = {
 #undef v_add
 #undef v_sub
 #undef v_mul
+#undef v_div
 #undef v_min
 #undef v_fma
 #undef v_fnma
 #undef v_sum
 #undef v_greater
+#undef v_power_of_two

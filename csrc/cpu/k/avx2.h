@@ -16,6 +16,7 @@
 #define v_add(a, b) _mm256_add_ps(a, b)
 #define v_sub(a, b) _mm256_sub_ps(a, b)
 #define v_mul(a, b) _mm256_mul_ps(a, b)
+#define v_div(a, b) _mm256_div_ps(a, b)
 #define v_min(a, b) _mm256_min_ps(a, b)
 #define v_fma(a, b, c) _mm256_fmadd_ps(a, b, c)   /* a b + c */
 #define v_fnma(a, b, c) _mm256_fnmadd_ps(a, b, c) /* c - a b */
@@ -29,3 +30,7 @@ static inline TARGET float DS_SLOT(sum)(vec a)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 #define v_sum(a) DS_SLOT(sum)(a)
+/* 2^n, where n is the whole number in the low bits of a sum with 1.5 * 2^23 */
+#define v_power_of_two(a)                                                                          \
+    _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23),            \
+                                         _mm256_set1_epi32(127 << 23)))

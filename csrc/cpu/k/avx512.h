@@ -16,9 +16,14 @@
 #define v_add(a, b) _mm512_add_ps(a, b)
 #define v_sub(a, b) _mm512_sub_ps(a, b)
 #define v_mul(a, b) _mm512_mul_ps(a, b)
+#define v_div(a, b) _mm512_div_ps(a, b)
 #define v_min(a, b) _mm512_min_ps(a, b)
 #define v_fma(a, b, c) _mm512_fmadd_ps(a, b, c)   /* a b + c */
 #define v_fnma(a, b, c) _mm512_fnmadd_ps(a, b, c) /* c - a b */
 #define v_sum(a) _mm512_reduce_add_ps(a)
 /* where a > b: x, else y */
 #define v_greater(a, b, x, y) _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x)
+/* 2^n, where n is the whole number in the low bits of a sum with 1.5 * 2^23 */
+#define v_power_of_two(a)                                                                          \
+    _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a), 23),            \
+                                         _mm512_set1_epi32(127 << 23)))

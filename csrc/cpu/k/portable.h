@@ -1,6 +1,7 @@
 /* Vector words in plain C on GCC's vector extension. */
 typedef float ds_portable_vec __attribute__((vector_size(16)));
 typedef int ds_portable_mask __attribute__((vector_size(16)));
+typedef unsigned ds_portable_bits __attribute__((vector_size(16)));
 
 #define DS_SLOT(name) ds_##name##_portable
 #define TARGET
@@ -33,9 +34,12 @@ static inline vec DS_SLOT(where)(ds_portable_mask mask, vec x, vec y)
 #define v_add(a, b) ((a) + (b))
 #define v_sub(a, b) ((a) - (b))
 #define v_mul(a, b) ((a) * (b))
+#define v_div(a, b) ((a) / (b))
 #define v_min(a, b) DS_SLOT(where)((a) < (b), a, b)
 #define v_fma(a, b, c) ((a) * (b) + (c))  /* a b + c */
 #define v_fnma(a, b, c) ((c) - (a) * (b)) /* c - a b */
 #define v_sum(a) (((a)[0] + (a)[1]) + ((a)[2] + (a)[3]))
 /* where a > b: x, else y */
 #define v_greater(a, b, x, y) DS_SLOT(where)((a) > (b), x, y)
+/* 2^n, where n is the whole number in the low bits of a sum with 1.5 * 2^23 */
+#define v_power_of_two(a) ((vec)(((ds_portable_bits)(a) << 23) + (127u << 23)))
