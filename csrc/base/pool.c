@@ -27,6 +27,9 @@ struct ds_pool {
     atomic_uint job;    /* counts jobs; a change wakes the workers */
     atomic_int running; /* workers that have not finished the job */
     atomic_bool stopping;
+    ds_poll *poll; /* NULL: none */
+    void *poll_context;
+    atomic_bool stopped; /* the poll said so */
 };
 
 static void relax(void)
@@ -38,13 +41,21 @@ static void relax(void)
 #endif
 }
 
+static void ask(ds_pool *pool)
+{
+    if (pool->poll && !ds_pool_stopped(pool) && !pool->poll(pool->poll_context))
+        atomic_store_explicit(&pool->stopped, true, memory_order_relaxed);
+}
+
 static void work(ds_pool *pool, int index)
 {
     for (;;) {
         int64_t item = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (item >= pool->items)
+        if (item >= pool->items || ds_pool_stopped(pool))
             return;
         pool->task(pool->context, item, index);
+        if (index == 0)
+            ask(pool);
     }
 }
 
@@ -160,8 +171,11 @@ int ds_pool_threads(const ds_pool *pool)
 void ds_pool_run(ds_pool *pool, int64_t items, ds_task *task, void *context)
 {
     if (!pool || pool->started == 1 || items <= 1) {
-        for (int64_t item = 0; item < items; item++)
+        for (int64_t item = 0; item < items && !ds_pool_stopped(pool); item++) {
             task(context, item, 0);
+            if (pool)
+                ask(pool);
+        }
         return;
     }
     pool->task = task;
@@ -171,4 +185,18 @@ void ds_pool_run(ds_pool *pool, int64_t items, ds_task *task, void *context)
     start_job(pool);
     work(pool, 0);
     wait_for_workers(pool);
+}
+
+void ds_pool_watch(ds_pool *pool, ds_poll *poll, void *context)
+{
+    if (!pool)
+        return;
+    pool->poll = poll;
+    pool->poll_context = context;
+    atomic_store_explicit(&pool->stopped, false, memory_order_relaxed);
+}
+
+bool ds_pool_stopped(const ds_pool *pool)
+{
+    return pool && atomic_load_explicit(&pool->stopped, memory_order_relaxed);
 }

@@ -4,6 +4,8 @@
 
 #include "base/alloc.h"
 
+#include <stdbool.h>
+
 typedef struct ds_pool ds_pool;
 
 enum { DS_MAX_THREADS = 256 };
@@ -19,5 +21,15 @@ int ds_pool_threads(const ds_pool *pool);
    A NULL pool runs everything on the caller. Not to be called from within a task. */
 typedef void ds_task(void *context, int64_t item, int worker);
 void ds_pool_run(ds_pool *pool, int64_t items, ds_task *task, void *context);
+
+/* Asks whether to go on; called often, on the calling thread alone. */
+typedef bool ds_poll(void *context);
+
+/* From now on the caller polls between its items. Once the answer is false, no run hands out a
+   further item until the next call of this function. A NULL poll ends it. Accepts a NULL pool. */
+void ds_pool_watch(ds_pool *pool, ds_poll *poll, void *context);
+
+/* Whether the poll has said to stop. */
+bool ds_pool_stopped(const ds_pool *pool);
 
 #endif

@@ -85,17 +85,30 @@ static ds_code run_watched(const ds_plan *plan, size_t step, ds_status *status)
     return code;
 }
 
+static ds_code run_step(const ds_plan *plan, size_t step, ds_status *status)
+{
+    if (plan->options.poison)
+        return run_watched(plan, step, status);
+    plan->kernels[step]->run(plan->backend, &plan->steps[step]);
+    return DS_OK;
+}
+
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status)
 {
+    ds_pool *pool = plan->backend->pool;
+    ds_pool_watch(pool, poll, context);
     for (size_t i = 0; i < plan->count; i++) {
+        if (ds_ops[plan->steps[i].op].meaning->mutates)
+            ds_pool_watch(pool, poll = NULL, NULL);
         if (poll && !poll(context))
-            return ds_fail(status, DS_CANCELLED, "cancelled");
-        if (!plan->options.poison)
-            plan->kernels[i]->run(plan->backend, &plan->steps[i]);
-        else if (run_watched(plan, i, status) != DS_OK)
-            return status->code;
+            DS_TRY(ds_fail(status, DS_CANCELLED, "cancelled"));
+        DS_TRY(run_step(plan, i, status));
+        if (ds_pool_stopped(pool))
+            DS_TRY(ds_fail(status, DS_CANCELLED, "cancelled"));
         if (plan->is_checked[plan->order[i]] && !isfinite(scalar_of(plan, plan->order[i])))
-            return name_culprit(plan, i, status);
+            DS_TRY(name_culprit(plan, i, status));
     }
-    return DS_OK;
+exit:
+    ds_pool_watch(pool, NULL, NULL);
+    return status->code;
 }

@@ -23,11 +23,10 @@ ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *
                        size_t count, ds_plan_options options, ds_plan **plan, ds_status *status);
 void ds_plan_destroy(ds_plan **plan);
 
-/* Called between two steps; false ends the run with DS_CANCELLED. */
-typedef bool ds_poll(void *context);
-
-/* One pass through all steps: allocates nothing. DS_NUMERICAL: a checked scalar is not finite; the
-   status names the first node whose values are not, and no variable was changed in this run. */
+/* One pass through all steps: allocates nothing. `poll` may be NULL; false ends the run with
+   DS_CANCELLED. It is asked no more once a step has changed a variable, so that a run changes all
+   of them or none. DS_NUMERICAL: a checked scalar is not finite; the status names the first node
+   whose values are not, and no variable was changed in this run. */
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status);
 
 /* The tensor of an input, variable or output, to pack into or unpack from; NULL when the plan does

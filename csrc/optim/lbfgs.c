@@ -1,6 +1,7 @@
 #include "optim/lbfgs.h"
 
 #include <math.h>
+#include <string.h>
 
 static const double LEAST_CURVATURE = 1e-10;
 
@@ -9,16 +10,13 @@ struct ds_lbfgs {
     ds_vectors v;
     int64_t length, history;
     double rate;
-    float *memory;            /* (2 history + 2, length): the four below lie in it */
-    float *direction;         /* (length) d */
-    float *previous;          /* (length) gradient of the step before */
-    float *steps, *changes;   /* (history, length) s and y, a ring */
-    double *weights, *alphas; /* (history) 1 / (s . y); the first loop's coefficients */
-    int64_t kept, newest;     /* pairs in the ring, and the slot of the latest */
-    double diagonal;          /* (s . y) / (y . y) of the newest pair */
-    double step_length;       /* t */
+    float *memory;          /* (2 history + 2, length): the four below lie in it */
+    float *direction;       /* (length) d */
+    float *previous;        /* (length) gradient of the step before */
+    float *steps, *changes; /* (history, length) s and y, a ring */
+    double *alphas;         /* (history) the first loop's coefficients */
+    ds_lbfgs_state state;   /* weights: (history) */
     double slope;
-    bool started;
 };
 
 ds_code ds_lbfgs_create(ds_alloc *alloc, ds_vectors vectors, int64_t length, int64_t history,
@@ -38,10 +36,9 @@ ds_code ds_lbfgs_create(ds_alloc *alloc, ds_vectors vectors, int64_t length, int
                        .length = length,
                        .history = history,
                        .rate = rate,
-                       .newest = -1,
-                       .diagonal = 1};
+                       .state = {.newest = -1, .diagonal = 1}};
     DS_TRY(ds_alloc_raw(alloc, bytes, &self->memory, status));
-    DS_TRY(ds_alloc_raw(alloc, coefficients, &self->weights, status));
+    DS_TRY(ds_alloc_raw(alloc, coefficients, &self->state.weights, status));
     DS_TRY(ds_alloc_raw(alloc, coefficients, &self->alphas, status));
     self->direction = self->memory;
     self->previous = self->direction + length;
@@ -61,7 +58,7 @@ void ds_lbfgs_destroy(ds_lbfgs **address)
         return;
     ds_alloc *alloc = self->alloc;
     ds_release(alloc, &self->memory);
-    ds_release(alloc, &self->weights);
+    ds_release(alloc, &self->state.weights);
     ds_release(alloc, &self->alphas);
     ds_release(alloc, address);
 }
@@ -71,37 +68,37 @@ void ds_lbfgs_destroy(ds_lbfgs **address)
 static void remember(ds_lbfgs *self, const float *gradient)
 {
     const ds_vectors *v = &self->v;
-    v->scale(v->context, (float)self->step_length, self->direction);
+    v->scale(v->context, (float)self->state.step_length, self->direction);
     v->scale(v->context, -1, self->previous);
     v->axpy(v->context, 1, gradient, self->previous);
     const double curvature = v->dot(v->context, self->direction, self->previous);
     if (curvature <= LEAST_CURVATURE)
         return;
-    self->newest = (self->newest + 1) % self->history;
-    self->kept += self->kept < self->history;
-    v->copy(v->context, self->direction, self->steps + self->newest * self->length);
-    v->copy(v->context, self->previous, self->changes + self->newest * self->length);
-    self->weights[self->newest] = 1 / curvature;
-    self->diagonal = curvature / v->dot(v->context, self->previous, self->previous);
+    self->state.newest = (self->state.newest + 1) % self->history;
+    self->state.kept += self->state.kept < self->history;
+    v->copy(v->context, self->direction, self->steps + self->state.newest * self->length);
+    v->copy(v->context, self->previous, self->changes + self->state.newest * self->length);
+    self->state.weights[self->state.newest] = 1 / curvature;
+    self->state.diagonal = curvature / v->dot(v->context, self->previous, self->previous);
 }
 
 /* direction = H direction. */
 static void apply_inverse_hessian(ds_lbfgs *self)
 {
     const ds_vectors *v = &self->v;
-    for (int64_t age = 0; age < self->kept; age++) {
-        const int64_t slot = (self->newest - age + self->history) % self->history;
+    for (int64_t age = 0; age < self->state.kept; age++) {
+        const int64_t slot = (self->state.newest - age + self->history) % self->history;
         const float *s = self->steps + slot * self->length;
         const float *y = self->changes + slot * self->length;
-        self->alphas[slot] = self->weights[slot] * v->dot(v->context, s, self->direction);
+        self->alphas[slot] = self->state.weights[slot] * v->dot(v->context, s, self->direction);
         v->axpy(v->context, (float)-self->alphas[slot], y, self->direction);
     }
-    v->scale(v->context, (float)self->diagonal, self->direction);
-    for (int64_t age = self->kept - 1; age >= 0; age--) {
-        const int64_t slot = (self->newest - age + self->history) % self->history;
+    v->scale(v->context, (float)self->state.diagonal, self->direction);
+    for (int64_t age = self->state.kept - 1; age >= 0; age--) {
+        const int64_t slot = (self->state.newest - age + self->history) % self->history;
         const float *s = self->steps + slot * self->length;
         const float *y = self->changes + slot * self->length;
-        const double beta = self->weights[slot] * v->dot(v->context, y, self->direction);
+        const double beta = self->state.weights[slot] * v->dot(v->context, y, self->direction);
         v->axpy(v->context, (float)(self->alphas[slot] - beta), s, self->direction);
     }
 }
@@ -114,21 +111,39 @@ ds_code ds_lbfgs_step(ds_lbfgs *self, double loss, const float *gradient, float 
     if (!isfinite(loss) || !isfinite(norm))
         return ds_fail(status, DS_NUMERICAL, "lbfgs: the %s is not finite",
                        isfinite(loss) ? "gradient" : "loss");
-    if (self->started)
+    if (self->state.started)
         remember(self, gradient);
     v->copy(v->context, gradient, self->previous);
     v->copy(v->context, gradient, self->direction);
     v->scale(v->context, -1, self->direction);
     apply_inverse_hessian(self);
-    self->step_length = self->started ? self->rate : fmin(1, 1 / norm) * self->rate;
-    self->started = true;
+    self->state.step_length = self->state.started ? self->rate : fmin(1, 1 / norm) * self->rate;
+    self->state.started = true;
     self->slope = v->dot(v->context, gradient, self->direction);
     if (self->slope <= 0)
-        v->axpy(v->context, (float)self->step_length, self->direction, x);
+        v->axpy(v->context, (float)self->state.step_length, self->direction, x);
     return DS_OK;
 }
 
 double ds_lbfgs_slope(const ds_lbfgs *self)
 {
     return self->slope;
+}
+
+ds_lbfgs_state ds_lbfgs_get(const ds_lbfgs *self)
+{
+    return self->state;
+}
+
+void ds_lbfgs_set(ds_lbfgs *self, const ds_lbfgs_state *state)
+{
+    double *weights = self->state.weights;
+    memmove(weights, state->weights, (size_t)state->kept * sizeof *weights);
+    self->state = *state;
+    self->state.weights = weights;
+}
+
+float *ds_lbfgs_memory(ds_lbfgs *self)
+{
+    return self->memory;
 }

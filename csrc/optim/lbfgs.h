@@ -24,6 +24,23 @@ void ds_lbfgs_destroy(ds_lbfgs **lbfgs);
 ds_code ds_lbfgs_step(ds_lbfgs *lbfgs, double loss, const float *gradient, float *x,
                       ds_status *status);
 
+/* What the next step depends on, besides the first rows of the memory. */
+typedef struct ds_lbfgs_state {
+    bool started;
+    int64_t kept, newest; /* pairs in the ring, and the slot of the latest, -1 before the first */
+    double diagonal;      /* (s . y) / (y . y) of the newest pair */
+    double step_length;   /* t */
+    double *weights;      /* (kept) 1 / (s . y) */
+} ds_lbfgs_state;
+
+/* To read the state, or to go on from one read before. The weights stay with the optimiser. */
+ds_lbfgs_state ds_lbfgs_get(const ds_lbfgs *lbfgs);
+void ds_lbfgs_set(ds_lbfgs *lbfgs, const ds_lbfgs_state *state);
+
+/* The vectors, (2 history + 2, length): d, the gradient of the step before, s of every slot of the
+   ring, y of every slot. Slots up to `kept` have values. */
+float *ds_lbfgs_memory(ds_lbfgs *lbfgs);
+
 /* g . d of the latest step: below zero for a descent. Above zero x was left where it stood. */
 double ds_lbfgs_slope(const ds_lbfgs *lbfgs);
 

@@ -11,7 +11,9 @@ typedef struct ds_py_lbfgs {
     ds_pool *pool;
     ds_host_vectors *vectors;
     ds_lbfgs *lbfgs;
-    int64_t length;
+    int64_t length, history;
+    Py_ssize_t shape[2]; /* of the memory: (2 history + 2, length) */
+    Py_ssize_t strides[2];
     pid_t process; /* where the threads of the pool live */
     bool running;
 } ds_py_lbfgs;
@@ -62,6 +64,11 @@ static PyObject *lbfgs_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         return NULL;
     self->alloc = ds_alloc_make(fail_at);
     self->length = length;
+    self->history = history;
+    self->shape[0] = 2 * history + 2;
+    self->shape[1] = length;
+    self->strides[0] = length * (Py_ssize_t)sizeof(float);
+    self->strides[1] = sizeof(float);
     self->process = getpid();
     if (!build(self, count, history, value))
         Py_CLEAR(self);
@@ -122,6 +129,80 @@ static PyObject *lbfgs_step(PyObject *object, PyObject *args)
     return PyFloat_FromDouble(ds_lbfgs_slope(self->lbfgs));
 }
 
+/* The memory as a writable array for NumPy. */
+static int lbfgs_buffer(PyObject *object, Py_buffer *view, int flags)
+{
+    ds_py_lbfgs *self = (ds_py_lbfgs *)object;
+    view->obj = NULL;
+    if (!is_free(self))
+        return -1;
+    const Py_ssize_t bytes = self->shape[0] * self->strides[0];
+    if (PyBuffer_FillInfo(view, object, ds_lbfgs_memory(self->lbfgs), bytes, 0, flags) < 0)
+        return -1;
+    view->format = flags & PyBUF_FORMAT ? "f" : NULL;
+    view->itemsize = sizeof(float);
+    view->ndim = flags & PyBUF_ND ? 2 : 1;
+    view->shape = flags & PyBUF_ND ? self->shape : NULL;
+    view->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? self->strides : NULL;
+    return 0;
+}
+
+static PyObject *lbfgs_get_state(PyObject *object, void *Py_UNUSED(closure))
+{
+    ds_py_lbfgs *self = (ds_py_lbfgs *)object;
+    if (!is_free(self))
+        return NULL;
+    const ds_lbfgs_state state = ds_lbfgs_get(self->lbfgs);
+    PyObject *weights = PyTuple_New(state.kept);
+    for (int64_t i = 0; weights && i < state.kept; i++) {
+        PyObject *weight = PyFloat_FromDouble(state.weights[i]);
+        if (!weight) {
+            Py_CLEAR(weights);
+            break;
+        }
+        PyTuple_SET_ITEM(weights, i, weight);
+    }
+    return weights ? Py_BuildValue("NLddN", PyBool_FromLong(state.started), (long long)state.newest,
+                                   state.diagonal, state.step_length, weights)
+                   : NULL;
+}
+
+static bool read_state(const ds_py_lbfgs *self, PyObject *value, ds_lbfgs_state *state)
+{
+    PyObject *weights = NULL;
+    int started = 0;
+    long long newest = 0;
+    if (!value || !PyTuple_Check(value) ||
+        !PyArg_ParseTuple(value, "pLddO!:state", &started, &newest, &state->diagonal,
+                          &state->step_length, &PyTuple_Type, &weights)) {
+        PyErr_SetString(PyExc_ValueError, "LBFGS.state: give what another one's state was");
+        return false;
+    }
+    state->started = started;
+    state->newest = newest;
+    state->kept = PyTuple_GET_SIZE(weights);
+    if (state->kept > self->history || newest < -1 || newest >= state->kept ||
+        (newest < 0) != (state->kept == 0)) {
+        PyErr_Format(PyExc_ValueError, "LBFGS.state: pair %lld of %lld in a history of %lld",
+                     newest, (long long)state->kept, (long long)self->history);
+        return false;
+    }
+    state->weights = ds_lbfgs_get(self->lbfgs).weights;
+    for (int64_t i = 0; i < state->kept; i++)
+        state->weights[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, i));
+    return !PyErr_Occurred();
+}
+
+static int lbfgs_set_state(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
+{
+    ds_py_lbfgs *self = (ds_py_lbfgs *)object;
+    ds_lbfgs_state state = {0};
+    if (!is_free(self) || !read_state(self, value, &state))
+        return -1;
+    ds_lbfgs_set(self->lbfgs, &state);
+    return 0;
+}
+
 PyDoc_STRVAR(
     step_doc,
     "step(x, loss, gradient)\n\n"
@@ -134,12 +215,25 @@ static PyMethodDef methods[] = {
     {0},
 };
 
+static PyGetSetDef getset[] = {
+    {"state", lbfgs_get_state, lbfgs_set_state,
+     "Whether a step was done, slot of the newest pair, diagonal, step length, and one weight\n"
+     "for each pair: with the memory, all that the next step depends on.",
+     NULL},
+    {0},
+};
+
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "LBFGS(n, history=100, rate=1.0, *, threads=None, fail_at=-1)\n\n"
-                "Limited-memory BFGS without line search, by the rule of torch.optim.LBFGS, on\n"
-                "arrays of n values. Holds 2 history + 2 such arrays. fail_at is for tests."},
+    {Py_tp_doc,
+     "LBFGS(n, history=100, rate=1.0, *, threads=None, fail_at=-1)\n\n"
+     "Limited-memory BFGS without line search, by the rule of torch.optim.LBFGS, on\n"
+     "arrays of n values. Holds 2 history + 2 such arrays, float32, which NumPy sees as\n"
+     "one: the direction, the gradient of the step before, the steps, the changes of\n"
+     "the gradient. fail_at is for tests."},
     {Py_tp_new, lbfgs_new},
     {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_bf_getbuffer, lbfgs_buffer},
     {Py_tp_dealloc, lbfgs_dealloc},
     {0},
 };
