@@ -53,6 +53,14 @@ class NumericalError(DepthstyleError, ArithmeticError):
         self.painted: Painted | None = None
 
 
+class CheckpointError(DepthstyleError, ValueError):
+    """A checkpoint is damaged, belongs to another run, or cannot be written."""
+
+
+class OutOfMemory(DepthstyleError, MemoryError):
+    """The work needs more memory than the process may have; nothing was computed yet."""
+
+
 class BackendUnavailable(DepthstyleError, RuntimeError):
     """The asked backend or device is not present on this machine."""
 
@@ -63,3 +71,7 @@ class Busy(DepthstyleError, RuntimeError):
 
 class DepthstyleWarning(UserWarning):
     """Something was decided that the user may want to know; the result is complete."""
+
+
+class ReproducibilityWarning(DepthstyleWarning):
+    """The result may differ in its last bits from what an uninterrupted run would give."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from depthstyle.checkpoint import Checkpoints
 from depthstyle.errors import NumericalError
 from depthstyle.methods import Painted
 from depthstyle.objective import Engine
@@ -69,11 +71,12 @@ class GatysPainter:
         *,
         progress: str | None = None,
         on_step: Callable[[Session], object] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Painted:
         """Paint a photograph; see `methods.Painter`. The image is the one of the lowest loss."""
         session = self.session(content, depth)
         try:
-            run(session, progress=progress, on_step=on_step)
+            run(session, progress=progress, on_step=on_step, checkpoints=checkpoints)
         except NumericalError as error:
             if session.iteration:
                 error.painted = self._painted(session, session.image)
@@ -109,6 +112,7 @@ def run(
     *,
     progress: str | None = None,
     on_step: Callable[[Session], object] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> bool:
     """Do all iterations of a session.
 
@@ -120,6 +124,8 @@ def run(
         Name of a progress bar that shows after two seconds; without it there is none.
     on_step : callable, optional
         Called with the session after each iteration.
+    checkpoints : Checkpoints, optional
+        Saves the session by time, and takes up an earlier run's.
 
     Returns
     -------
@@ -130,20 +136,27 @@ def run(
     ------
     NumericalError
         A loss stopped being finite.
+    CheckpointError, Busy
+        As `Checkpoints.of`.
     """
     from tqdm import tqdm
 
-    with tqdm(
+    keeper = contextlib.nullcontext() if checkpoints is None else checkpoints.of(session)
+    bar = tqdm(
         total=session.iterations,
         desc=progress,
         delay=2,
         mininterval=0.5,
         disable=progress is None,
         leave=False,
-    ) as bar:
+    )
+    with bar, keeper:
+        bar.update(session.iteration)
         try:
             while session.iteration < session.iterations:
                 session.step()
+                if checkpoints is not None:
+                    checkpoints.after_step(session)
                 bar.set_postfix(loss=f"{session.losses['total'][-1]:.4g}", refresh=False)
                 bar.update()
                 if on_step is not None:

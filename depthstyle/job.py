@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import depthstyle
 from depthstyle import recipe
+from depthstyle.checkpoint import Checkpoints
 from depthstyle.depth import DepthMap, read_depth_map
 from depthstyle.errors import ImageError, NumericalError
 from depthstyle.images import (
@@ -196,14 +197,18 @@ def paint(
     *,
     progress: str | None = None,
     on_step: Callable[[Any], object] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Painted:
-    """Paint a photograph; `progress`, `on_step` and errors as for `Painter.paint`.
+    """Paint a photograph; hooks and errors as for `Painter.paint`.
 
     The last good result of a `NumericalError` is written first.
     """
     depth = None if photograph.depth is None else photograph.depth.depth
+    hooks: dict[str, Any] = {"progress": progress, "on_step": on_step}
+    if checkpoints is not None:
+        hooks["checkpoints"] = checkpoints
     try:
-        return painter.paint(photograph.content, depth, progress=progress, on_step=on_step)
+        return painter.paint(photograph.content, depth, **hooks)
     except NumericalError as error:
         if error.painted is not None:
             write(job, photograph, error.painted, failed=str(error))

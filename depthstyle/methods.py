@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from depthstyle.checkpoint import Checkpoints
 from depthstyle.errors import DepthstyleWarning
 
 METHODS: dict[str, tuple[str, str]] = {
@@ -72,6 +74,7 @@ class Painter(Protocol):
         *,
         progress: str | None = None,
         on_step: Callable[[Any], object] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Painted:
         """Paint a photograph.
 
@@ -86,6 +89,9 @@ class Painter(Protocol):
         on_step : callable, optional
             Called with an object that has ``iteration`` and ``image`` after each iteration of a
             method that iterates.
+        checkpoints : Checkpoints, optional
+            Saves the state of a method that iterates by time, and takes up an earlier run's; the
+            caller removes the files when the result is in safety.
 
         Raises
         ------
@@ -139,6 +145,8 @@ def stylize(
     depth: ArrayLike | None = None,
     progress: bool = True,
     on_step: Callable[[Any], object] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     **settings: Any,
 ) -> NDArray[np.float32]:
     """Paint a photograph in the style of one or several pictures.
@@ -159,6 +167,11 @@ def stylize(
     on_step : callable, optional
         Called after each iteration with an object that has ``iteration`` and ``image``: the
         `Session` in the Gatys family.
+    checkpoint : path, optional
+        A file to save the state of a method that iterates to, every 30 seconds and when it ends
+        early; it is removed when the picture is complete.
+    resume : bool, optional
+        Go on from `checkpoint` where it exists, bit for bit.
     **settings
         The settings of the method; for the Gatys family all other parameters of `Session`.
 
@@ -172,12 +185,21 @@ def stylize(
     ------
     ValueError, ImageError, WeightsError, NumericalError
         As `make_painter` and `Painter.paint`.
+    CheckpointError, Busy
+        As `Checkpoints.of`.
     """
+    if resume and checkpoint is None:
+        raise ValueError("resume=True: needs the file to go on from; give checkpoint")
     styles = [] if style is None else as_list(style)
     painter = make_painter(method, styles, **settings)
-    painted = painter.paint(
-        content, depth, progress="stylize" if progress else None, on_step=on_step
-    )
+    if checkpoint is not None and not painter.iterates:
+        raise ValueError(f"checkpoint: method {method} does not iterate; leave it out")
+    hooks: dict[str, Any] = {"progress": "stylize" if progress else None, "on_step": on_step}
+    if checkpoint is not None:
+        hooks["checkpoints"] = Checkpoints(checkpoint, resume=resume)
+    painted = painter.paint(content, depth, **hooks)
+    if checkpoint is not None and painted.interrupted is None:
+        hooks["checkpoints"].remove()
     if painted.interrupted is not None:
         warnings.warn(
             f"interrupted after {painted.interrupted}; this is the best picture so far",

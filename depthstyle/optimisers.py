@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
+from depthstyle.checkpoint import Contents
 from depthstyle.objective import Engine, Objective
 from depthstyle.presets import Preset
 
 Array = NDArray[np.float32]
+Poll = Callable[[], object] | None
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,21 @@ class Optimiser(Protocol):
     image: Array
     """The present picture (1, 3, H, W) in the network's input range."""
 
-    def step(self, weights: Mapping[str, float], iteration: int) -> Evaluation:
-        """Evaluate the picture, then change it; `weights` by group, `iteration` from 0."""
+    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
+        """Evaluate the picture, then change it; `weights` by group, `iteration` from 0.
+
+        `poll` is called now and then; what it raises ends the step, and nothing has changed.
+        """
+
+    def state(self) -> Contents:
+        """Return all that the next step depends on besides the picture; arrays may be views."""
+
+    def restore(self, contents: Contents) -> None:
+        """Go on from a state; KeyError or ValueError where it is none of this optimiser."""
+
+
+_MOMENTS = ("mean", "square", "step")
+"""Adam's variables in the plan."""
 
 
 class Adam:
@@ -73,10 +88,11 @@ class Adam:
     ) -> None:
         graph, image = objective.graph, objective.image
         (gradient,) = graph.gradient(objective.total, [image])
+        mean, square, step = _MOMENTS
         moments = [
-            graph.variable(name, np.zeros_like(start), kind="map") for name in ("mean", "square")
+            graph.variable(name, np.zeros_like(start), kind="map") for name in (mean, square)
         ]
-        count = graph.variable("step", np.zeros((1, 1, 1, 1), np.float32), kind="plain")
+        count = graph.variable(step, np.zeros((1, 1, 1, 1), np.float32), kind="plain")
         rate = graph.input("rate", (1, 1, 1, 1), kind="plain")
         update = graph.adam_update(
             image, *moments, count, gradient, rate, weight_decay=preset.weight_decay
@@ -89,12 +105,21 @@ class Adam:
         )
         self.image = start
 
-    def step(self, weights: Mapping[str, float], iteration: int) -> Evaluation:
+    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of Adam."""
         before = self.image
         rate = self._preset.learning_rate(iteration)
-        total, *terms, self.image = self._plan.run({**weights, "rate": rate})
+        total, *terms, self.image = self._plan.run({**weights, "rate": rate}, poll=poll)
         return Evaluation(before, float(total.item()), [float(term.item()) for term in terms])
+
+    def state(self) -> Contents:
+        """Return the moments and the number of steps."""
+        return Contents({}, {name: self._plan.get(name) for name in _MOMENTS})
+
+    def restore(self, contents: Contents) -> None:
+        """Go on from a state."""
+        for name in _MOMENTS:
+            self._plan.set(name, contents.tensors[name])
 
 
 class Lbfgs:
@@ -122,17 +147,48 @@ class Lbfgs:
         self._weights: dict[str, float] = {}
         self.image = start
 
-    def step(self, weights: Mapping[str, float], iteration: int) -> Evaluation:
+    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of L-BFGS."""
         before = self.image
         if weights != self._weights:  # gradients of another function would mislead it
-            self._lbfgs = _core.LBFGS(before.size, self._history, threads=self._threads)
-            self._weights = dict(weights)
+            self._begin(weights)
         self._plan.set("image", before)
-        total, *terms, gradient = self._plan.run(dict(weights))
+        total, *terms, gradient = self._plan.run(dict(weights), poll=poll)
         value = float(total.item())
         if np.isfinite(value):
             after = before.ravel().copy()
             self._lbfgs.step(after, value, gradient.ravel())
             self.image = after.reshape(before.shape)
         return Evaluation(before, value, [float(term.item()) for term in terms])
+
+    def _begin(self, weights: Mapping[str, float]) -> None:
+        """Start without history on the function that these weights make."""
+        self._lbfgs = None  # two would not fit where one does
+        self._lbfgs = _core.LBFGS(self.image.size, self._history, threads=self._threads)
+        self._weights = dict(weights)
+
+    def state(self) -> Contents:
+        """Return the history, as views of the optimiser's own memory."""
+        if self._lbfgs is None:
+            return Contents({"weights": {}}, {})
+        started, newest, diagonal, length, pairs = self._lbfgs.state
+        memory, kept = np.asarray(self._lbfgs), len(pairs)
+        steps, changes = memory[2 : 2 + kept], memory[2 + self._history :][:kept]
+        scalars = {"started": started, "newest": newest, "diagonal": diagonal, "length": length}
+        tensors = {"last": memory[: 2 * started], "steps": steps, "changes": changes}
+        return Contents(
+            {"weights": self._weights, **scalars}, {**tensors, "pairs": np.array(pairs)}
+        )
+
+    def restore(self, contents: Contents) -> None:
+        """Go on from a state."""
+        values, tensors = contents.values, contents.tensors
+        if not values["weights"]:
+            return
+        self._begin(values["weights"])
+        memory, kept = np.asarray(self._lbfgs), len(tensors["steps"])
+        memory[: len(tensors["last"])] = tensors["last"]
+        memory[2 : 2 + kept] = tensors["steps"]
+        memory[2 + self._history :][:kept] = tensors["changes"]
+        scalars = (values[name] for name in ("started", "newest", "diagonal", "length"))
+        self._lbfgs.state = (*scalars, tuple(tensors["pairs"].tolist()))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from depthstyle import losses, networks
+from depthstyle import checkpoint, losses, networks, session_state
+from depthstyle.checkpoint import Contents
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
-from depthstyle.errors import ImageError, NumericalError
+from depthstyle.errors import Busy, ImageError, NumericalError
+from depthstyle.fingerprint import digest
 from depthstyle.images import as_image, check_size, resize, scaled_size
+from depthstyle.interrupts import HeldInterrupt
 from depthstyle.masks import MaskSpec, depth_mask
 from depthstyle.objective import (
     Engine,
@@ -157,13 +162,14 @@ class Session:
         self.iteration = 0
         self._best_total = np.inf
         self._best_weights: dict[str, float] = {}
-        self._stage = -1
-        self._stage_iteration = 0
+        self._stage = self._stage_iteration = 0
         self._optimiser: Optimiser | None = None
         self._objective: Objective | None = None
+        self._user: dict[str, object] = {}
         first = self._stages[0].size
         self._image = network.to_input(self._start_picture(start, first))
         self._best = self._good = self._image
+        self._start_digest = digest(self._image)
 
     @property
     def iterations(self) -> int:
@@ -184,6 +190,10 @@ class Session:
     def device(self) -> str:
         """What computes, in words."""
         return self._engine.device
+
+    @cached_property
+    def _weights_digest(self) -> str | None:
+        return digest(self.perception.weights)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -224,20 +234,92 @@ class Session:
             the last good picture.
         """
         check_count("count", count)
-        for _ in range(count):
-            self._step_once()
+        with HeldInterrupt() as interrupt, self._alone():
+            for _ in range(count):
+                interrupt.check()
+                self._step_once(interrupt)
         return self.image
 
-    def _step_once(self) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint from which `resume` goes on, bit for bit.
+
+        It holds the pictures, the optimiser's state and the losses; of photograph, styles, masks
+        and weights of the network only their SHA-256. The one before stays as ``NAME.previous``.
+
+        Parameters
+        ----------
+        path : path
+            The file to write.
+
+        Raises
+        ------
+        CheckpointError
+            It cannot be written; what was there stays.
+        Busy
+            Another thread uses this session, or another run this checkpoint.
+        """
+        with HeldInterrupt() as interrupt, self._alone(), checkpoint.Lock(path):
+            contents = self.state()
+            with interrupt.released():
+                checkpoint.write(path, contents)
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a checkpoint; this session must have been made as the saved one was.
+
+        Parameters
+        ----------
+        path : path
+            The file that `save` wrote. Where it is damaged the previous one is taken, with a
+            warning.
+
+        Raises
+        ------
+        CheckpointError
+            It is missing or damaged, or was made from other pictures, weights or settings; the
+            message names them.
+        Busy
+            Another thread uses this session.
+
+        Warns
+        -----
+        ReproducibilityWarning
+            It was made by another version or on another processor.
+        """
+        self.restore(checkpoint.read(path), path)
+
+    def state(self) -> Contents:
+        """Return what `save` writes; its arrays are views."""
+        return session_state.of(self)
+
+    def restore(self, contents: Contents, path: str | os.PathLike[str]) -> None:
+        """Go on from what `state` returned; `path` is for messages. Errors as `resume`."""
+        with HeldInterrupt() as interrupt, self._alone():
+            session_state.restore(self, contents, path, interrupt)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second thread. Ctrl-C must be held: it could come before the end is noted."""
+        token = object()
+        if self._user.setdefault("thread", token) is not token:
+            raise Busy("session: is in use by another thread; wait for it or make another session")
+        try:
+            yield
+        finally:
+            del self._user["thread"]
+
+    def _step_once(self, interrupt: HeldInterrupt) -> None:
         last = self._stage == len(self._stages) - 1
-        if self._optimiser is None or (
-            not last and self._stage_iteration == self.preset.iterations
-        ):
-            self._enter_stage(self._stage + 1)
-        assert self._optimiser is not None and self._objective is not None
+        if not last and self._stage_iteration == self.preset.iterations:
+            self._stage, self._stage_iteration = self._stage + 1, 0
+            self._optimiser = self._objective = None
+        if self._optimiser is None:
+            with interrupt.released():
+                prepared = self._prepare_stage(self._stage, self._image)
+            self._enter_stage(*prepared)
+        assert self._optimiser is not None
         weights = self._checked_weights()
         try:
-            evaluation = self._optimiser.step(weights, self._stage_iteration)
+            evaluation = self._optimiser.step(weights, self._stage_iteration, interrupt.check)
         except NumericalError as error:
             raise self._failure("gradient", str(error)) from error
         self._refuse_nonfinite(evaluation.total, evaluation.terms)
@@ -273,8 +355,9 @@ class Session:
         raise self._failure(layer, name)
 
     def _failure(self, layer: str, reason: str) -> NumericalError:
-        """Go back to the last good picture and make the error."""
+        """Go back to the last good picture, from which a next step starts anew; make the error."""
         self._image = self._good
+        self._optimiser = None
         return NumericalError(
             f"iteration {self.iteration}: {reason}; lower the learning rate or the weights",
             iteration=self.iteration,
@@ -292,10 +375,9 @@ class Session:
             check_number(f"weights[{name!r}]", self.weights[name])
         return dict(self.weights)
 
-    def _enter_stage(self, index: int) -> None:
-        """Build the plan of a size and start it from the present picture."""
+    def _prepare_stage(self, index: int, start: Array) -> tuple[Objective, Optimiser]:
+        """Build the plan of a size."""
         stage, network = self._stages[index], self.perception.network
-        start = self._image
         if start.shape[2:] != stage.size:
             start = network.to_input(resize(network.from_input(start), stage.size, "bicubic"))
         longest = max(stage.size)
@@ -316,13 +398,16 @@ class Session:
         )
         if self.preset.optimizer == "adam":
             low, high = network.input_range()
-            self._optimiser = Adam(objective, start, self.preset, low, high, self._engine)
-        else:
-            self._optimiser = Lbfgs(objective, start, self.preset.history, self._engine)
-        self._objective = objective
-        self._image = self._best = self._good = start
-        self._best_total = np.inf
-        self._stage, self._stage_iteration = index, 0
+            return objective, Adam(objective, start, self.preset, low, high, self._engine)
+        return objective, Lbfgs(objective, start, self.preset.history, self._engine)
+
+    def _enter_stage(self, objective: Objective, optimiser: Optimiser) -> None:
+        self._objective, self._optimiser = objective, optimiser
+        start = optimiser.image
+        if start.shape != self._best.shape:
+            self._best = start
+            self._best_total = np.inf
+        self._image = self._good = start
 
     def _finish(self, planes: Array) -> NDArray[np.float32]:
         image = self.perception.network.from_input(planes)

@@ -274,7 +274,7 @@ def test_recipe_tells_what_was_done(session):
 def test_a_step_that_is_not_finite_is_refused(session):
     run = session(optimizer="adam", scales=1)
     good = run.step(2)
-    run._optimiser.step = lambda weights, iteration: Evaluation(run._image, 1.0, [0.2] * 5)
+    run._optimiser.step = lambda *_: Evaluation(run._image, 1.0, [0.2] * 5)
     run._optimiser.image = np.full_like(run._image, np.nan)
     with pytest.raises(ds.NumericalError, match="iteration 2: the gradient is not finite"):
         run.step()

@@ -13,6 +13,7 @@ from depthstyle.errors import ImageError
 
 if TYPE_CHECKING:
     from depthstyle.batch import Batch
+    from depthstyle.checkpoint import Checkpoints
     from depthstyle.job import Setup
 
 EXIT_FAILED = 1
@@ -158,6 +159,20 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--preview", type=int, metavar="N", help="write OUT_preview.png every N iterations"
     )
     group.add_argument("--losses", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="where a long run saves its state (default: OUT.png.checkpoint, removed at the end)",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=float,
+        metavar="SECONDS",
+        help="how often, 0 for every iteration (default: 30, and at most 1 %% of the time)",
+    )
+    group.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint of a run that was ended"
+    )
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
     group.add_argument("--backend", choices=("cpu", "ref"), help="what computes (default: cpu)")
 
@@ -223,9 +238,13 @@ def _run_one(args: argparse.Namespace) -> None:
             made_by = {**state.recipe, **photograph.plan}
             write_picture(preview, job, photograph, state.image, made_by)
 
+    checkpoints = _checkpoints(args, painter.iterates)
     start = time.perf_counter()
-    painted = paint(job, painter, photograph, progress=output.name, on_step=show)
+    hooks: dict[str, Any] = {"progress": output.name, "on_step": show}
+    painted = paint(job, painter, photograph, **hooks, checkpoints=checkpoints)
     write(job, photograph, painted)
+    if checkpoints is not None and painted.interrupted is None:
+        checkpoints.remove()
     seconds = time.perf_counter() - start
     done = "" if painted.interrupted is None else f"interrupted after {painted.interrupted}, "
     height, width = painted.image.shape[:2]
@@ -237,13 +256,31 @@ def _run_one(args: argparse.Namespace) -> None:
         print(f"wrote {args.losses}")
 
 
+def _checkpoints(args: argparse.Namespace, iterates: bool) -> Checkpoints | None:
+    """Return where the run saves its state, for a method that has one."""
+    from depthstyle import checkpoint
+
+    if not iterates:
+        if args.resume or args.checkpoint is not None or args.checkpoint_every is not None:
+            raise ValueError(
+                f"--resume, --checkpoint: method {args.method} does not iterate; leave them out"
+            )
+        return None
+    path = args.checkpoint or f"{args.output}.checkpoint"
+    if args.resume and not checkpoint.exists(path):
+        print(f"{path}: no checkpoint; starting from the beginning")
+    seconds = checkpoint.SECONDS if args.checkpoint_every is None else args.checkpoint_every
+    return checkpoint.Checkpoints(path, resume=args.resume, seconds=seconds)
+
+
 def _run_many(args: argparse.Namespace) -> int:
     from depthstyle.batch import Batch, depth_of, expand, outputs
     from depthstyle.job import Job
 
-    for option in ("losses", "preview"):
-        if getattr(args, option) is not None:
-            raise ValueError(f"--{option}: is for a single picture; leave it out")
+    for option in ("losses", "preview", "checkpoint", "checkpoint_every", "resume"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name}: is for a single picture; leave it out")
     folder = Path(args.output)
     if folder.suffix and not folder.is_dir():
         raise ValueError(f"-o {folder}: several pictures are made; name a folder")
