@@ -408,9 +408,9 @@ def resizes(shape: Shape, h: int, w: int, kind: str = "map") -> list[Case]:
     return cases
 
 
-def joins(*channels: int, n: int = 2, kind: str = "map") -> list[Case]:
+def joins(*channels: int, h: int = 3, kind: str = "map") -> list[Case]:
     """Return a concat of feature maps with these numbers of channels."""
-    return [Case("concat", tuple(Operand((n, c, 3, 5), kind) for c in channels), terms=0)]
+    return [Case("concat", tuple(Operand((2, c, h, 5), kind) for c in channels), terms=0)]
 
 
 def slices(shape: Shape, axis: int, begin: int, end: int) -> list[Case]:
@@ -438,6 +438,7 @@ SHAPES = [
     *joins(3, 20, 1),
     *joins(5, 16, 7, 18),
     *joins(9),
+    *joins(18, 3, h=419),
     *joins(1, 2, kind="plain"),
     *slices((2, 48, 3, 5), 1, 16, 32),
     *slices((2, 40, 3, 5), 1, 5, 23),
