@@ -94,3 +94,57 @@ def test_passes_take_in_an_addend_and_an_activation(op, channels, kind):
         plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 1 + (1 if kind in FUSED else 2)
         assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)
+
+
+# What lies in front of a convolution: its own pad, a border (top, bottom, left, right, mode), the
+# factor of a nearest enlargement in front of that.
+FRONTS = {
+    "same": (0, (0, 1, 0, 1, "zero"), 1),
+    "wide": (0, (1, 2, 3, 0, "replicate"), 1),
+    "reflected": (0, (2, 1, 0, 2, "reflect"), 1),
+    "enlarged": (1, None, 2),
+    "both": (0, (1, 1, 1, 1, "reflect"), 2),
+    "tripled": (0, (2, 2, 2, 2, "zero"), 3),
+}
+
+
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_convolutions_read_through_borders_and_enlargements(network, front):
+    rng = np.random.default_rng(4)
+    channels, out, _, kernel, attrs = NETWORKS[network]
+    attrs = {**attrs, "pad": FRONTS[front][0], "pad_mode": "reflect"}
+    graph = _core.Graph()
+    x = graph.input("x", (2, channels, 7, 10))
+    node = x
+    if FRONTS[front][2] > 1:
+        height, width = (size * FRONTS[front][2] for size in x.shape[2:])
+        node = graph.resize(node, h=height, w=width, mode="nearest")
+    if border := FRONTS[front][1]:
+        sides = dict(zip(("top", "bottom", "left", "right", "mode"), border, strict=True))
+        node = graph.pad(node, **sides)
+    shape = (out, channels // attrs.get("groups", 1), kernel, kernel)
+    weight = graph.constant(rng.standard_normal(shape).astype(np.float32))
+    y = graph.activation(graph.conv2d(node, weight, **attrs), kind="relu")
+    feed = {"x": rng.standard_normal(x.shape).astype(np.float32)}
+    (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
+    for level in _core.cpu_levels():
+        plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
+        (found,) = plan.run(feed)
+        assert np.linalg.norm(found - expected) < ERROR * np.linalg.norm(expected), level
+        assert "through" in plan.dump() and "resize" not in plan.dump()
+
+
+def test_borders_with_other_readers_stay():
+    graph = _core.Graph()
+    x = graph.input("x", (1, 8, 6, 7))
+    weight = graph.constant(np.ones((8, 8, 3, 3), np.float32))
+    padded = graph.pad(x, top=1, bottom=1, left=1, right=1)
+    y = graph.conv2d(padded, weight)
+    for outputs in (
+        [y, padded],
+        [graph.conv2d(padded, weight), y],
+        [graph.conv2d(padded, weight, pad=1)],
+    ):
+        plan = graph.compile(outputs)
+        assert "through" not in plan.dump() and "pad " in plan.dump()

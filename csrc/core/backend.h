@@ -20,6 +20,15 @@ typedef struct ds_epilogue {
     double alpha;
 } ds_epilogue;
 
+/* What a plan may hang on a convolution's input: in[0] is read as if each of its pixels were
+   repeated up x up times, and the result had a border of `mode`. */
+typedef struct ds_prologue {
+    bool active;
+    int64_t up;
+    int64_t top, left; /* further than the op's own pad, which is 0 where these are not */
+    int64_t mode;      /* DS_PAD_ZERO ... */
+} ds_prologue;
+
 /* One kernel call. Tensors stay at their address from prepare to the last run, their data is
    assigned after prepare; only constants have data during prepare (plain, planar). */
 typedef struct ds_step {
@@ -29,6 +38,7 @@ typedef struct ds_step {
     const ds_tensor *in[DS_MAX_INPUTS];
     bool constant[DS_MAX_INPUTS]; /* the input's data is there during prepare and never changes */
     ds_tensor *out;
+    ds_prologue prologue;
     ds_epilogue epilogue;
     /* Set by prepare: */
     size_t workspace_bytes; /* scratch that lives for this step only */
@@ -42,7 +52,7 @@ typedef struct ds_step {
 typedef struct ds_backend ds_backend;
 
 typedef struct ds_kernel {
-    /* NULL: takes every step of its op that has no epilogue. */
+    /* NULL: takes every step of its op that has neither prologue nor epilogue. */
     bool (*accepts)(const ds_backend *backend, const ds_step *step);
     /* NULL: nothing to prepare. Checks, chooses, allocates; run does none of these. */
     ds_code (*prepare)(ds_backend *backend, ds_step *step, ds_status *status);

@@ -1,5 +1,6 @@
 /* Fusion: a node takes in the element-wise nodes behind it as long as nobody else reads what lies
-   between, and as long as the backend has a kernel that computes them in its last pass. */
+   between, and as long as the backend has a kernel that computes them in its last pass. In the same
+   way a convolution takes in a border and a nearest enlargement in front of it. */
 #include "core/plan_impl.h"
 
 typedef struct readers {
@@ -15,6 +16,53 @@ static void count_readers(const ds_plan *plan, readers *of)
             of[node->in[i]].count++;
             of[node->in[i]].last = id;
         }
+    }
+}
+
+/* Whether nobody but one node reads `id`. */
+static bool is_private(const ds_plan *plan, const readers *of, ds_id id)
+{
+    return of[id].count == 1 && !plan->is_output[id] && !plan->is_checked[id];
+}
+
+/* The prologue of a convolution whose input is `node`, read through it too; false where that has no
+   form. */
+static bool look_through(const ds_node *conv, const ds_node *node, ds_shape from,
+                         ds_prologue *prologue)
+{
+    if (node->op == DS_OP_pad && !prologue->active && DS_ATTR(conv2d, conv->attr).pad == 0) {
+        const ds_pad_attr attr = DS_ATTR(pad, node->attr);
+        *prologue = (ds_prologue){
+            .active = true, .up = 1, .top = attr.top, .left = attr.left, .mode = attr.mode};
+        return true;
+    }
+    const ds_shape to = node->out.shape;
+    const bool larger = to.h % from.h == 0 && to.h / from.h > 1 && to.w == to.h / from.h * from.w;
+    if (node->op != DS_OP_resize || DS_ATTR(resize, node->attr).mode != DS_NEAREST || !larger ||
+        (prologue->active && prologue->up > 1))
+        return false;
+    prologue->active = true;
+    prologue->up = to.h / from.h;
+    return true;
+}
+
+static void reach_back(ds_plan *plan, const readers *of, ds_id id)
+{
+    const ds_node *conv = &plan->graph.nodes[id];
+    while (conv->op == DS_OP_conv2d && is_private(plan, of, plan->groups[id].source)) {
+        const ds_group before = plan->groups[id];
+        const ds_node *node = &plan->graph.nodes[before.source];
+        if (node->inputs == 0 || !look_through(conv, node, plan->graph.nodes[node->in[0]].out.shape,
+                                               &plan->groups[id].prologue))
+            return;
+        ds_step step;
+        plan->groups[id].source = node->in[0];
+        ds_group_step(plan, id, &step);
+        if (!plan->backend->find(plan->backend, &step)) {
+            plan->groups[id] = before;
+            return;
+        }
+        plan->absorbed[before.source] = true;
     }
 }
 
@@ -50,7 +98,7 @@ static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id
 static void grow(ds_plan *plan, const readers *of, ds_id primary)
 {
     ds_id last = primary;
-    while (of[last].count == 1 && !plan->is_output[last] && !plan->is_checked[last]) {
+    while (is_private(plan, of, last)) {
         const ds_id next = of[last].last;
         const ds_group before = plan->groups[next];
         ds_group larger;
@@ -74,6 +122,9 @@ ds_code ds_plan_fuse(ds_plan *plan, ds_status *status)
     readers *of = NULL;
     DS_TRY(ds_alloc_zeroed(plan->alloc, plan->nodes * sizeof *of, &of, status));
     count_readers(plan, of);
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
+        if (plan->needed[id])
+            reach_back(plan, of, id);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
         if (plan->needed[id] && !ds_is_leaf(plan->graph.nodes[id].op) &&
             plan->groups[id].primary == id && !plan->absorbed[id])

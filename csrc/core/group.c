@@ -14,6 +14,8 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
     const ds_node *primary = &plan->graph.nodes[group->primary];
     int count = primary->inputs;
     memcpy(in, primary->in, (size_t)count * sizeof *in);
+    if (count > 0)
+        in[0] = group->source;
     if (group->addend != DS_NONE)
         in[count++] = group->addend;
     if (group->gate != DS_NONE)
@@ -29,6 +31,7 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
                       .attr = primary->attr,
                       .inputs = primary->inputs,
                       .out = &plan->tensors[id],
+                      .prologue = group->prologue,
                       .epilogue = {.active = group->active,
                                    .activation = group->activation,
                                    .alpha = group->alpha}};
@@ -37,7 +40,7 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
     if (group->gate != DS_NONE)
         step->epilogue.gate = &plan->tensors[group->gate];
     for (int i = 0; i < primary->inputs; i++) {
-        const ds_id in = primary->in[i];
+        const ds_id in = i == 0 ? group->source : primary->in[i];
         step->in[i] = &plan->tensors[in];
         step->constant[i] = plan->graph.nodes[in].op == DS_OP_constant && step->in[i]->data;
     }

@@ -20,7 +20,10 @@ static void describe_tensors(ds_plan *plan)
     const ds_dtype dtype = plan->backend->dtype;
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
         const ds_node *node = &plan->graph.nodes[id];
-        plan->groups[id] = (ds_group){.primary = id, .addend = DS_NONE, .gate = DS_NONE};
+        plan->groups[id] = (ds_group){.primary = id,
+                                      .source = node->inputs ? node->in[0] : DS_NONE,
+                                      .addend = DS_NONE,
+                                      .gate = DS_NONE};
         plan->tensors[id] = node->out;
         plan->tensors[id].dtype = dtype;
         const bool readable =

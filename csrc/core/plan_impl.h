@@ -6,10 +6,13 @@
 #include "core/memplan.h"
 #include "core/plan.h"
 
-/* A node and the element-wise nodes behind it that one kernel computes in one go. Indexed by the
-   last of them, whose tensor is the only one that exists. */
+/* A node, what it reads its first input through, and the element-wise nodes behind it: one kernel
+   computes them in one go. Indexed by the last of them, whose tensor is the only one that exists.
+ */
 typedef struct ds_group {
     ds_id primary;
+    ds_id source; /* what the primary's first input is made from, or that input itself */
+    ds_prologue prologue;
     ds_id addend, gate; /* DS_NONE: none */
     bool active;
     int activation;

@@ -23,7 +23,15 @@ ds_conv ds_conv_of(const ds_step *step)
 {
     if (step->op == DS_OP_conv2d) {
         ds_conv2d_attr a = DS_ATTR(conv2d, step->attr);
-        return CONV(a, .bias = step->inputs > 2 ? step->in[2] : NULL);
+        ds_conv conv = CONV(a, .bias = step->inputs > 2 ? step->in[2] : NULL);
+        if (step->prologue.active)
+            conv.up = step->prologue.up;
+        if (step->prologue.active && a.pad == 0) {
+            conv.top = step->prologue.top;
+            conv.left = step->prologue.left;
+            conv.mode = step->prologue.mode;
+        }
+        return conv;
     }
     ds_conv2d_backward_input_attr a = DS_ATTR(conv2d_backward_input, step->attr);
     return CONV(a, .backward = true);

@@ -31,7 +31,8 @@ static size_t copy_bytes(const ds_tensor *tensor)
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     (void)backend;
-    return ds_no_epilogue(step) && REF[step->op]->run && !REF[step->op]->prepare;
+    return !step->prologue.active && ds_no_epilogue(step) && REF[step->op]->run &&
+           !REF[step->op]->prepare;
 }
 
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)

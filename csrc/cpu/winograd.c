@@ -36,6 +36,8 @@ enum {
 typedef struct winograd {
     const ds_slots *slots;
     int64_t top, left;
+    int32_t *row;    /* (4 tiles_y + 2) the stored row under each row of the tiles, -1: zero */
+    int32_t *column; /* (4 tiles_x + 2) */
     int64_t tiles_y, tiles_x, tiles; /* of one picture; of the batch */
     int64_t in_blocks, out_blocks, groups;
     bool by_group;
@@ -71,7 +73,7 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     ds_conv conv = ds_conv_of(step);
     ds_shape w = conv.w->shape;
     return w.h == 3 && w.w == 3 && conv.stride == 1 && conv.dilation == 1 && conv.groups == 1 &&
-           conv.top <= 2 && conv.left <= 2 && !(conv.mode == DS_PAD_REFLECT && conv.backward) &&
+           (!conv.backward || conv.top <= 2) && !(conv.mode == DS_PAD_REFLECT && conv.backward) &&
            ds_is_blocked(conv.x) && ds_is_blocked(conv.y) && ds_finish_accepts(step);
 }
 
@@ -178,20 +180,17 @@ static place place_of(const winograd *plan, int64_t tile)
         .n = row / plan->tiles_y, .y = row % plan->tiles_y * 4, .x = tile % plan->tiles_x * 4};
 }
 
-/* A tile that crosses the border, copied to tile (6, 6, 16). */
-static void gather_tile(const work *w, const float *map, int64_t y, int64_t x, float *tile)
+/* A tile that crosses the border or is enlarged, copied to tile (6, 6, 16). */
+static void gather_tile(const winograd *plan, const float *map, int64_t width, place p, float *tile)
 {
-    ds_shape s = w->conv.x->shape;
-    for (int64_t i = 0; i < 6; i++) {
-        int64_t row = ds_border(&w->conv, y + i, s.h);
-        for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK) {
-            int64_t column = ds_border(&w->conv, x + j, s.w);
-            if (row < 0 || column < 0)
+    const int32_t *row = plan->row + p.y, *column = plan->column + p.x;
+    for (int64_t i = 0; i < 6; i++)
+        for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK)
+            if (row[i] < 0 || column[j] < 0)
                 memset(tile, 0, DS_BLOCK * sizeof(float));
             else
-                memcpy(tile, map + (row * s.w + column) * DS_BLOCK, DS_BLOCK * sizeof(float));
-        }
-    }
+                memcpy(tile, map + (row[i] * width + column[j]) * DS_BLOCK,
+                       DS_BLOCK * sizeof(float));
 }
 
 /* Where tile `slot` of 6 sixes tiles and a block of channels start in one of the 36 matrices of v,
@@ -217,9 +216,9 @@ static void transform_input(const work *w, int64_t first, int64_t count, int64_t
             const float *map = (const float *)w->conv.x->data +
                                (p.n * plan->in_blocks + block) * s.h * s.w * DS_BLOCK;
             float *to = v + v_at(plan, sixes, slot, block);
-            bool inside = y >= 0 && x >= 0 && y + 6 <= s.h && x + 6 <= s.w;
+            bool inside = w->conv.up == 1 && y >= 0 && x >= 0 && y + 6 <= s.h && x + 6 <= s.w;
             if (!inside)
-                gather_tile(w, map, y, x, border);
+                gather_tile(plan, map, s.w, p, border);
             plan->slots->winograd_input(inside ? map + (y * s.w + x) * DS_BLOCK : border,
                                         inside ? s.w * DS_BLOCK : 6 * DS_BLOCK, to, plan->v_stride);
         }
@@ -245,16 +244,16 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
         }
 }
 
-/* Pixels of a row under the block of tiles that starts at `first`. */
+/* Pixels of a row under the block of tiles that starts at `first`, each `up` times. */
 static ds_lines row_lines(const winograd *plan, const float *map, ds_shape s, int64_t block,
-                          int64_t blocks, int64_t first, int64_t row)
+                          int64_t blocks, int64_t first, int64_t row, int64_t up)
 {
     place p = place_of(plan, first);
-    int64_t y = p.y + row;
+    int64_t y = (p.y + row) / up, x = p.x / up;
     if (!map || y >= s.h)
         return (ds_lines){0};
-    return (ds_lines){.at = map + (((p.n * blocks + block) * s.h + y) * s.w + p.x) * DS_BLOCK,
-                      .count = ds_minimum(plan->step * 4, s.w - p.x)};
+    return (ds_lines){.at = map + (((p.n * blocks + block) * s.h + y) * s.w + x) * DS_BLOCK,
+                      .count = ds_minimum(plan->step * 4 / up, s.w - x)};
 }
 
 /* What to fetch during product xi of a group: the input of the next block, spread over all groups,
@@ -268,11 +267,11 @@ static void next_lines(const work *w, int64_t group, int64_t xi, int64_t first, 
     lines[0] = lines[1] = (ds_lines){0};
     if (next < plan->tiles && row * products < (at + 1) * rows)
         lines[0] = row_lines(plan, w->conv.x->data, w->conv.x->shape, row / 4, plan->in_blocks,
-                             next, row % 4 + 2 - plan->top);
+                             next, row % 4 + 2 - plan->top, w->conv.up);
     int64_t block = group * (WINO_GROUP / DS_BLOCK) + xi / 8;
     if (xi < 32 && block < plan->out_blocks)
         lines[1] = row_lines(plan, xi % 2 ? w->finish.addend : w->finish.gate, w->conv.y->shape,
-                             block, plan->out_blocks, first, xi / 2 % 4);
+                             block, plan->out_blocks, first, xi / 2 % 4, 1);
 }
 
 static void multiply(const work *w, const float *v, const float *u, float *m, int64_t tiles,
@@ -330,8 +329,11 @@ static void group_item(void *context, int64_t group, int worker)
 static void release(ds_backend *backend, ds_step *step)
 {
     winograd *plan = step->prepared;
-    if (plan)
+    if (plan) {
         ds_release(backend->alloc, &plan->kept);
+        ds_release(backend->alloc, &plan->row);
+        ds_release(backend->alloc, &plan->column);
+    }
     ds_release(backend->alloc, &step->prepared);
 }
 
@@ -347,6 +349,17 @@ static ds_code keep_weights(ds_backend *backend, winograd *plan, const ds_conv *
     return DS_OK;
 }
 
+/* The stored pixels of an axis under `tiles` tiles. */
+static ds_code list_pixels(ds_backend *backend, const ds_conv *conv, int64_t tiles, int64_t before,
+                           int64_t size, int32_t **pixel, ds_status *status)
+{
+    size_t count = (size_t)tiles * 4 + 2;
+    ds_code code = ds_alloc_raw(backend->alloc, count * sizeof **pixel, pixel, status);
+    for (size_t i = 0; code == DS_OK && i < count; i++)
+        (*pixel)[i] = (int32_t)ds_border(conv, (int64_t)i - before, size);
+    return code;
+}
+
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
 {
     winograd *plan = NULL;
@@ -356,6 +369,10 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
     set_order(plan);
+    DS_TRY(
+        list_pixels(backend, &conv, plan->tiles_y, plan->top, conv.x->shape.h, &plan->row, status));
+    DS_TRY(list_pixels(backend, &conv, plan->tiles_x, plan->left, conv.x->shape.w, &plan->column,
+                       status));
     size_t weights = (size_t)(plan->groups * plan->u_group) * sizeof(float);
     if (step->constant[1] && !plan->by_group && weights <= KEEP_BYTES) {
         DS_TRY(keep_weights(backend, plan, &conv, status));

@@ -17,7 +17,8 @@ static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
 {
     const ds_kernel *kernel = KERNELS[step->op];
     (void)backend;
-    return step->epilogue.active || step->epilogue.addend || !kernel->run ? NULL : kernel;
+    const bool fused = step->prologue.active || step->epilogue.active || step->epilogue.addend;
+    return fused || !kernel->run ? NULL : kernel;
 }
 
 static size_t bytes(const ds_tensor *tensor)
