@@ -28,6 +28,7 @@ from depthstyle.errors import DepthstyleWarning, ImageError
 from depthstyle.files import write_atomically
 from depthstyle.images import resize
 from depthstyle.picture_codec import PathLike, encode_picture
+from depthstyle.presets import check_number, check_share
 
 _SHARE_BEYOND = 0.1
 """Per cent of the readings that may lie nearer than `near`, and as many beyond `far`."""
@@ -328,10 +329,7 @@ def strength_map(
     """
     from scipy.special import expit
 
-    if not (np.isfinite(beta) and beta >= 0):
-        raise ValueError(f"beta={beta!r}: must be a finite number of at least 0")
-    if not 0 <= epsilon <= 1:
-        raise ValueError(f"epsilon={epsilon!r}: must be in [0, 1]")
+    check_prominence(beta, epsilon)
     values = as_depth(depth)
     proximity = values.max() - values
     if size is not None:
@@ -344,6 +342,12 @@ def strength_map(
         warnings.warn("depth: is constant; P is 0.5", DepthstyleWarning, stacklevel=2)
         proximity = np.zeros(proximity.shape)
     return np.minimum(expit(beta * proximity), 1 - epsilon).astype(np.float32)
+
+
+def check_prominence(beta: Any, epsilon: Any) -> None:
+    """Refuse parameters that `strength_map` cannot take."""
+    check_number("beta", beta)
+    check_share("epsilon", epsilon)
 
 
 def depth_picture(depth: ArrayLike, valid: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:

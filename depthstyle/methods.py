@@ -23,8 +23,12 @@ from depthstyle.errors import DepthstyleWarning
 METHODS: dict[str, tuple[str, str]] = {
     "gatys": ("depthstyle.gatys", "GatysPainter"),
     "lapstyle": ("depthstyle.gatys", "LapstylePainter"),
+    "adain": ("depthstyle.adain", "AdainPainter"),
+    "da-adain": ("depthstyle.adain", "DepthAdainPainter"),
 }
 """Module and class of each method; a module is imported when its method is asked for."""
+
+_NO_SETTINGS = ("styles", "settings")
 
 
 @dataclass(frozen=True)
@@ -129,10 +133,10 @@ def make_painter(method: str, styles: Sequence[ArrayLike], **settings: Any) -> P
         raise ValueError(f"method={method!r}: unknown; choose from {', '.join(METHODS)}")
     module, name = METHODS[method]
     painter = getattr(importlib.import_module(module), name)
-    known = inspect.signature(painter).parameters
+    known = [name for kind in painter.__mro__[:-1] for name in inspect.signature(kind).parameters]
     for setting in settings:
         if setting not in known and "options" not in known:
-            names = ", ".join(list(known)[1:])
+            names = ", ".join(name for name in dict.fromkeys(known) if name not in _NO_SETTINGS)
             raise ValueError(f"{setting}: is no setting of method {method}, which has {names}")
     return painter(styles, **settings)
 

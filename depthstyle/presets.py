@@ -180,6 +180,13 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")
 
 
+def check_share(name: str, value: Any) -> None:
+    """Refuse what is no number from 0 to 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ValueError(f"{name}={value!r}: must be a number from 0 to 1")
+
+
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no whole number of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

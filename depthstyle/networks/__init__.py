@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
+from depthstyle.networks.adain import ADAIN_DECODER, ADAIN_ENCODER
 from depthstyle.networks.feature_network import FeatureNetwork
 from depthstyle.networks.johnson import JOHNSON
 from depthstyle.networks.loaded import LoadedNetwork
@@ -39,6 +40,8 @@ _NETWORKS = {
         VGG19_CAFFE,
         SQUEEZENET1_1,
         JOHNSON,
+        ADAIN_ENCODER,
+        ADAIN_DECODER,
     )
 }
 
@@ -57,7 +60,9 @@ def build(name: str) -> Network:
         ``"vgg16"``, ``"vgg19"`` and ``"squeezenet1_1"`` take torchvision's keys and input range,
         ``"vgg19-caffe"`` those of the original Caffe model; ``"encoder"`` is VGG19 up to relu4_1
         with any number of channels, such as the network that is part of the package;
-        ``"johnson"`` is a transformation network in any of its published forms.
+        ``"johnson"`` is a transformation network in any of its published forms;
+        ``"adain-encoder"`` and ``"adain-decoder"`` take those of Huang and Belongie in PyTorch's
+        and in Torch7's form.
 
     Returns
     -------

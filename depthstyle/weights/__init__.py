@@ -21,6 +21,9 @@ _COUNTER = ".num_batches_tracked"
 EMBEDDED = Path(__file__).parent / "encoder.safetensors"
 """The file of `embedded`."""
 
+EMBEDDED_DECODER = Path(__file__).parent / "decoder.safetensors"
+"""The file of `embedded_decoder`."""
+
 
 def load(
     path: str | os.PathLike[str], *, without: str | None = None
@@ -62,6 +65,18 @@ def embedded() -> dict[str, NDArray[np.float32]]:
         read-only, the same arrays are returned every time.
     """
     return load(EMBEDDED)
+
+
+@functools.cache
+def embedded_decoder() -> dict[str, NDArray[np.float32]]:
+    """Return the weights of the AdaIN decoder that belongs to the `embedded` encoder.
+
+    Returns
+    -------
+    dict of str to float32 array
+        The mirrored network under the keys of the published decoder; treat it as read-only.
+    """
+    return load(EMBEDDED_DECODER)
 
 
 def _checked(array: NDArray[Any], name: str) -> NDArray[np.float32]:

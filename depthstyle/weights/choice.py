@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from depthstyle import networks, weights
 from depthstyle.errors import WeightsError
+from depthstyle.networks import adain
 from depthstyle.weights import cache
 
 _BEST = "vgg19"
 """Takes the place of the embedded encoder, its small copy, where it is in the cache."""
 
 _CLASSIFIER = "classifier."
+
+_EYES, _HAND = "adain-encoder", "adain-decoder"
 
 Source = Mapping[str, NDArray[Any]] | str | os.PathLike[str]
 
@@ -36,6 +39,24 @@ class Choice:
     network: networks.FeatureNetwork
     arrays: networks.Weights
     origin: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class AdainChoice:
+    """Weights of AdaIN's two networks, and where they are from.
+
+    Attributes
+    ----------
+    encoder, decoder : mapping of str to array
+        Weights of the networks ``"adain-encoder"`` and ``"adain-decoder"``.
+    origin : mapping of str to (mapping of str to str, or None)
+        For ``"encoder"`` and ``"decoder"`` the name and SHA-256 of the file; None for arrays of
+        the caller's.
+    """
+
+    encoder: networks.Weights
+    decoder: networks.Weights
+    origin: Mapping[str, Mapping[str, str] | None]
 
 
 def choose(source: Source | None, network: str) -> Choice:
@@ -74,12 +95,54 @@ def choose(source: Source | None, network: str) -> Choice:
     return Choice(networks.build("encoder"), weights.embedded(), origin)
 
 
+def choose_adain(encoder: Source | None, decoder: Source | None) -> AdainChoice:
+    """Return the networks of AdaIN that the caller gave, or the best ones at hand.
+
+    Parameters
+    ----------
+    encoder, decoder : mapping of str to array, or path, or None
+        The caller's weights, both or none. Without them the published ones where both are in the
+        cache, and otherwise those that are part of the package.
+
+    Returns
+    -------
+    AdainChoice
+
+    Raises
+    ------
+    WeightsError
+        One of two is given, or a file cannot be used.
+    """
+    if (encoder is None) != (decoder is None):
+        given, missing = ("weights", "decoder") if decoder is None else ("decoder", "weights")
+        raise WeightsError(f"{missing}: missing; {given} alone is half a pair, give both or none")
+    if encoder is None or decoder is None:
+        encoder, decoder = cache.find(_EYES), cache.find(_HAND)
+    if encoder is None or decoder is None:
+        encoder, decoder = weights.EMBEDDED, weights.EMBEDDED_DECODER
+    eyes, eyes_from = (encoder, None) if isinstance(encoder, Mapping) else _read(encoder)
+    hand, hand_from = (decoder, None) if isinstance(decoder, Mapping) else _read(decoder)
+    if networks.identify(eyes).name == "encoder":
+        eyes = adain.from_vgg(eyes)
+    for argument, arrays, name in (("weights", eyes, _EYES), ("decoder", hand, _HAND)):
+        found = networks.identify(arrays).name
+        if found != name:
+            raise WeightsError(f"{argument}: those of {found}; give those of {name}")
+    return AdainChoice(eyes, hand, {"encoder": eyes_from, "decoder": hand_from})
+
+
 def _of_file(path: str | os.PathLike[str]) -> Choice:
+    arrays, origin = _read(path)
+    return Choice(_feature_network(arrays), arrays, origin)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[networks.Weights, dict[str, str]]:
+    """Return the arrays of a file, and its name and SHA-256."""
     arrays = weights.load(path, without=_CLASSIFIER)
     origin = {"file": os.path.basename(path)}
     if os.path.isfile(path):
         origin["sha256"] = cache.sha256(path)
-    return Choice(_feature_network(arrays), arrays, origin)
+    return arrays, origin
 
 
 def _feature_network(arrays: networks.Weights) -> networks.FeatureNetwork:
