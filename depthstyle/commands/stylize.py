@@ -42,6 +42,12 @@ _SETTINGS = (
     "preserve_colour",
     "threads",
     "backend",
+    "strength",
+    "beta",
+    "epsilon",
+    "style_size",
+    "short_side",
+    "tile",
 )
 """Options that go to the method under their own name where they are given."""
 
@@ -76,7 +82,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--method",
         default="gatys",
-        help="gatys, or lapstyle with a Laplacian loss (default: gatys)",
+        help="gatys, lapstyle with a Laplacian loss, adain in one run of two networks, da-adain "
+        "that keeps what is near (default: gatys)",
     )
     parser.add_argument(
         "--preset",
@@ -87,6 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_file_options(parser)
     _add_run_options(parser)
     _add_settings(parser)
+    _add_adain_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -197,6 +205,27 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--style-layers", type=_layers, metavar="LAYER[=X],...")
     group.add_argument("--normalisation", help="gatys, johnson, sum or size-invariant")
     group.add_argument("--pooling", help="max or average")
+
+
+def _add_adain_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("methods adain and da-adain")
+    group.add_argument("--strength", type=float, metavar="X", help="share of the style, 0 to 1")
+    group.add_argument("--beta", type=float, metavar="X", help="prominence of what is near")
+    group.add_argument(
+        "--epsilon", type=float, metavar="X", help="style that even the nearest takes, 0 to 1"
+    )
+    group.add_argument(
+        "--style-size", type=int, metavar="N", help="shorter side of the styles in pixels"
+    )
+    group.add_argument(
+        "--short-side", type=int, metavar="N", help="shorter side of the result in pixels"
+    )
+    group.add_argument(
+        "--tile", type=int, metavar="N", help="compute in tiles of N pixels, to save memory"
+    )
+    group.add_argument(
+        "--decoder", metavar="FILE", help="weights of the decoder; --weights are the encoder's"
+    )
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -336,6 +365,7 @@ def _setups(args: argparse.Namespace) -> list[tuple[Setup, str]]:
     setups = []
     for styles, network in itertools.product(style_sets, networks):
         weights = {} if network is None else {"weights": network}
+        weights |= {} if args.decoder is None else {"decoder": Path(args.decoder)}
         names = [style.stem for style in styles] if len(style_sets) > 1 else []
         names += [network.stem] if network is not None and len(networks) > 1 else []
         setups.append((Setup(args.method, styles, settings, weights, pictures), "_".join(names)))
