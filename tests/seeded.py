@@ -6,6 +6,8 @@ VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4), "encoder": (2,
 VGG_WIDTHS = (64, 128, 256, 512, 512)
 FIRES = {3: (16, 64), 4: (16, 64), 6: (32, 128), 7: (32, 128), 9: (48, 192), 10: (48, 192)}
 FIRES |= {11: (64, 256), 12: (64, 256)}
+ADAIN_ENCODER = ("0", "2", "5", "9", "12", "16", "19", "22", "25", "29")
+ADAIN_DECODER = ("1", "5", "8", "11", "14", "18", "21", "25", "28")
 
 
 def convolution(random, key, inputs, outputs, kernel):
@@ -44,6 +46,20 @@ def squeezenet_weights(seed=0):
         weights |= convolution(random, f"{key}.expand3x3", squeezed, expanded, 3)
         channels = 2 * expanded
     return weights
+
+
+def adain_weights(widths=(4, 5, 6, 7), seed=0):
+    """Encoder and decoder of AdaIN under the published keys."""
+    random, (a, b, c, d) = np.random.RandomState(seed), widths
+    encoder, inputs = convolution(random, "0", 3, 3, 1), 3
+    for key, width in zip(ADAIN_ENCODER[1:], (a, a, b, b, c, c, c, c, d), strict=True):
+        encoder |= convolution(random, key, inputs, width, 3)
+        inputs = width
+    decoder = {}
+    for key, width in zip(ADAIN_DECODER, (c, c, c, c, b, b, a, a, 3), strict=True):
+        decoder |= convolution(random, key, inputs, width, 3)
+        inputs = width
+    return encoder, decoder
 
 
 def weights(name, seed=0):

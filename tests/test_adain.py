@@ -229,8 +229,6 @@ def test_depth_is_asked_for_or_refused():
         paint(beta=3)
 
 
-ENCODER_KEYS = ("0", "2", "5", "9", "12", "16", "19", "22", "25", "29")
-DECODER_KEYS = ("1", "5", "8", "11", "14", "18", "21", "25", "28")
 BLOCKS = ("0", "11", "12", "21", "22", "31", "32", "33", "34", "41")
 """Numbers of the encoder's layers in the distilled networks; the decoder mirrors them."""
 
@@ -239,19 +237,8 @@ def write_weights(folder, widths=(4, 5, 6, 7)):
     """Write a small encoder and decoder under the published keys."""
     from safetensors.numpy import save_file
 
-    random = np.random.RandomState(0)
-    a, b, c, d = widths
-    encoder = seeded.convolution(random, "0", 3, 3, 1)
-    inputs = 3
-    for key, width in zip(ENCODER_KEYS[1:], (a, a, b, b, c, c, c, c, d), strict=True):
-        encoder |= seeded.convolution(random, key, inputs, width, 3)
-        inputs = width
-    decoder = {}
-    for key, width in zip(DECODER_KEYS, (c, c, c, c, b, b, a, a, 3), strict=True):
-        decoder |= seeded.convolution(random, key, inputs, width, 3)
-        inputs = width
     paths = folder / "encoder.safetensors", folder / "decoder.safetensors"
-    for path, arrays in zip(paths, (encoder, decoder), strict=True):
+    for path, arrays in zip(paths, seeded.adain_weights(widths), strict=True):
         save_file(arrays, path)
     return paths
 
@@ -322,8 +309,8 @@ def test_keys_of_torch7_and_of_the_distilled_networks(tmp_path):
     from safetensors.numpy import load_file
 
     encoder, decoder = map(load_file, write_weights(tmp_path))
-    blocks = dict(zip(ENCODER_KEYS, BLOCKS, strict=True))
-    mirrored = dict(zip(DECODER_KEYS, BLOCKS[:0:-1], strict=True))
+    blocks = dict(zip(seeded.ADAIN_ENCODER, BLOCKS, strict=True))
+    mirrored = dict(zip(seeded.ADAIN_DECODER, BLOCKS[:0:-1], strict=True))
     x = np.random.default_rng(0).random((1, 3, 20, 26), np.float32)
     for name, arrays, numbers in (
         ("adain-encoder", encoder, blocks),
