@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from depthstyle.depth_encodings import Encoding, Kind
 from depthstyle.errors import ImageError
 from depthstyle.images import read_recipe
-from depthstyle.picture_codec import MAX_PIXELS, PathLike, is_deep, open_picture
+from depthstyle.picture_codec import MAX_PIXELS, PathLike, check_pixels, is_deep, open_picture
 
 _NPZ_NAMES = ("depth", "disparity", "disp", "arr_0")
 _GREY_TOLERANCE = 16
@@ -127,6 +127,7 @@ def _read_picture(path: PathLike) -> NDArray[Any]:
             raise ImageError(
                 f"{path}: is a 16-bit coloured picture, not a depth map; use a grey one"
             )
+        check_pixels(file, str(path))
         try:
             values = np.asarray(file)
         except Exception as error:  # decoders raise nearly anything on damaged data

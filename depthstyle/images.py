@@ -193,11 +193,18 @@ def check_output(path: PathLike, *, bits: int = 8, alpha: bool = False) -> None:
         raise ImageError(f"{path}: {suffix} holds 8 bits only; use {', '.join(DEEP)} for 16")
     if alpha and suffix in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: JPEG holds no transparency; use .png")
-    if target.is_dir():
+    try:
+        is_folder, has_folder = target.is_dir(), target.parent.is_dir()
+        may_write = os.access(target.parent, os.W_OK)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({error})") from error
+    if "\0" in str(path):
+        raise ImageError(f"{path}: cannot be written (null byte in the name)")
+    if is_folder:
         raise ImageError(f"{path}: is a folder; name a file in it")
-    if not target.parent.is_dir():
+    if not has_folder:
         raise ImageError(f"{path}: folder {target.parent} does not exist; create it first")
-    if not os.access(target.parent, os.W_OK):
+    if not may_write:
         raise ImageError(f"{path}: folder {target.parent} is read-only; choose another")
 
 
@@ -379,7 +386,7 @@ def flatten(
     if alpha is None:
         return np.ascontiguousarray(rgb)
     paper = np.asarray(background, np.float32)
-    return paper + (rgb - paper) * alpha[..., None]
+    return np.ascontiguousarray(paper + (rgb - paper) * alpha[..., None])
 
 
 def _recipe_json(recipe: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ Samples = NDArray[Any]
 PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 1 << 27
-"""Larger pictures are refused from their header, before memory is allocated."""
+"""Larger pictures are refused from their header, before memory is allocated; set it to change."""
 
 READABLE = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "GIF", "BMP", "PPM", "TGA", "JPEG2000", "AVIF")
 READABLE += ("HEIF",)
@@ -52,6 +52,7 @@ DEEP = (".png", ".tif", ".tiff")
 _RECIPE = "depthstyle-recipe"
 _EXIF_DESCRIPTION = 0x010E
 _EXIF_ORIENTATION = 0x0112
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _TIFF_BITS_PER_SAMPLE = 0x0102
 _DPI = (1.0, 1e5)
 """Least and largest resolution that is believed."""
@@ -134,6 +135,7 @@ def decode_picture(file: ImageFile, name: str) -> Picture:
     if frames > 1 and file.format != "MPO":
         _warn(f"{name}: holds {frames} pictures; the first one is used")
     profile = file.info.get("icc_profile")
+    check_pixels(file, name)
     if is_deep(file):
         colour, space, alpha = _deep_samples(file, name)
     else:
@@ -147,6 +149,24 @@ def decode_picture(file: ImageFile, name: str) -> Picture:
         bits=8 if colour.dtype == np.uint8 else 16,
         dpi=_resolution(file),
     )
+
+
+def check_pixels(file: ImageFile, name: str) -> None:
+    """Compare the checksums of a PNG file's pixels, which Pillow leaves out."""
+    if file.format != "PNG":
+        return
+    source = cast(IO[bytes], file.fp)
+    position = source.tell()
+    source.seek(8)
+    while len(head := source.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in _PNG_PIXELS:
+            checksum = zlib.crc32(source.read(length), zlib.crc32(kind))
+            if source.read(4) != struct.pack(">I", checksum):
+                raise ImageError(f"{name}: damaged or cut in its {kind.decode()} chunk")
+        else:
+            source.seek(length + 4, os.SEEK_CUR)
+    source.seek(position)
 
 
 def _resolution(file: ImageFile) -> tuple[float, float] | None:
@@ -214,11 +234,7 @@ def _samples(file: ImageFile, name: str) -> tuple[Samples, str, Samples | None]:
     if mode == "CMYK":
         return np.asarray(file), "cmyk", None
     if mode == "LAB":
-        from PIL import ImageCms
-
-        srgb = ImageCms.createProfile("sRGB")
-        lab = ImageCms.createProfile("LAB")
-        return np.asarray(ImageCms.profileToProfile(file, lab, srgb, outputMode="RGB")), "rgb", None
+        return _from_lab(file), "rgb", None
     if mode in ("1", "L") and "transparency" not in file.info:
         return np.asarray(file.convert("L"))[..., None], "gray", None
     if mode in ("LA", "La"):
@@ -228,6 +244,20 @@ def _samples(file: ImageFile, name: str) -> tuple[Samples, str, Samples | None]:
         samples = np.asarray(file.convert("RGBA"))
         return samples[..., :3], "rgb", samples[..., 3]
     return np.asarray(file.convert("RGB")), "rgb", None
+
+
+def _from_lab(file: ImageFile) -> Samples:
+    from PIL import ImageCms
+
+    transform = ImageCms.buildTransform(
+        ImageCms.createProfile("LAB"),
+        ImageCms.createProfile("sRGB"),
+        "LAB",
+        "RGB",
+        # the table that it would make is off by 33 of 255 in saturated colours
+        flags=ImageCms.Flags.NOOPTIMIZE,
+    )
+    return np.asarray(ImageCms.applyTransform(file, transform))
 
 
 def _grey_samples(file: ImageFile, name: str) -> Samples:

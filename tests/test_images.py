@@ -4,8 +4,10 @@ import io
 import json
 import os
 import struct
+import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -198,6 +200,39 @@ def test_a_broken_profile_is_ignored_with_a_warning(tmp_path, colour):
     np.testing.assert_allclose(got, np.asarray(image) / 255, atol=1e-6)
 
 
+def crafted_profiles():
+    srgb = picture_codec.srgb_profile()
+
+    def changed(at, data):
+        return srgb[:at] + data + srgb[at + len(data) :]
+
+    return {
+        "one byte": b"x",
+        "text": b"no profile" * 20,
+        "half": srgb[: len(srgb) // 2],
+        "header only": srgb[:128],
+        "no signature": changed(36, b"none"),
+        "many tags": changed(128, struct.pack(">I", 2**32 - 1)),
+        "tags outside": changed(136, struct.pack(">I", 2**31) * 20),
+        "of ink": changed(16, b"CMYK"),
+        "of grey": changed(16, b"GRAY"),
+        "link": changed(12, b"link"),
+        "zeros": bytes(len(srgb)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("name", crafted_profiles())
+def test_crafted_profiles_are_ignored_with_a_warning(tmp_path, colour, kind, name):
+    image = Image.fromarray(to_bytes(colour, 8))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    plain = ds.read_image(save(tmp_path, image, format=kind, **options))
+    path = save(tmp_path, image, format=kind, icc_profile=crafted_profiles()[name], **options)
+    with pytest.warns(ds.DepthstyleWarning, match="colour profile is ignored"):
+        got = ds.read_image(path)
+    np.testing.assert_array_equal(got, plain)
+
+
 @pytest.mark.parametrize("name", ["out.tif", "out.jpg", "out.webp"])
 def test_written_pictures_carry_the_srgb_profile(tmp_path, colour, name):
     from PIL import ImageCms
@@ -308,6 +343,36 @@ def test_cut_files_are_errors_never_grey_tails(tmp_path, rng, name):
             continue
         np.testing.assert_array_equal(got, whole)
         assert share > 0.9
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bits", [8, 16])
+def test_no_changed_bit_of_a_png_passes_for_another_picture(tmp_path, colour, bits):
+    path = tmp_path / "in.png"
+    ds.write_image(path, colour, bits=bits)
+    whole, data = ds.read_image(path), path.read_bytes()
+    refused = 0
+    for at in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        try:
+            got = ds.read_image(path)
+        except ds.ImageError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(got, whole)
+    assert refused > 4 * len(data)
+
+
+def test_damaged_depth_map_is_refused(tmp_path, colour):
+    path = tmp_path / "depth.png"
+    save(tmp_path, Image.fromarray(to_bytes(colour[..., 0], 16)), "depth.png")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 20] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(ds.ImageError, match="damaged or cut in its IDAT chunk"):
+        ds.read_depth(path)
 
 
 @pytest.mark.parametrize("damage", ["no counts", "one count zero"])
@@ -422,6 +487,81 @@ def test_bad_values_never_reach_a_file(tmp_path, colour, bad):
     with pytest.raises(ds.ImageError, match=r"image: .*(NaN or infinite|outside)"):
         ds.write_image(path, broken)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Ölberg am Abend.png", "two\nlines.png", "日本.tif", "-o.png", "n" * 251 + ".png", "A.PNG"],
+)
+def test_odd_names_are_written(tmp_path, colour, name):
+    for _ in range(2):  # new, then in place of the old file
+        ds.write_image(tmp_path / name, colour)
+        np.testing.assert_allclose(ds.read_image(tmp_path / name), colour, atol=LSB8)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("n" * 252 + ".png", "cannot be written .*File name too long"),
+        ("n" * 5000 + ".png", "cannot be written .*File name too long"),
+        ("a" * 200 + "/b.png", "does not exist"),
+        ("file.txt/b.png", "does not exist"),
+        ("nul\0.png", "cannot be written .*null byte"),
+        ("", "unknown picture suffix"),
+        (".png", "unknown picture suffix"),
+    ],
+)
+def test_impossible_names_are_refused(tmp_path, colour, name, words):
+    (tmp_path / "file.txt").write_text("old")
+    with pytest.raises(ds.ImageError, match=words):
+        ds.write_image(tmp_path / name if name else "", colour)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_links_are_followed_and_read_only_files_replaced(tmp_path, colour):
+    (tmp_path / "link.png").symlink_to(tmp_path / "target.png")
+    ds.write_image(tmp_path / "link.png", colour)
+    assert (tmp_path / "link.png").is_symlink() and (tmp_path / "target.png").is_file()
+    (tmp_path / "target.png").chmod(0o400)
+    ds.write_image(tmp_path / "link.png", colour / 2)
+    assert ds.read_image(tmp_path / "target.png").max() < 0.6
+
+
+UNFIT = """
+import os, resource, signal, sys
+import depthstyle as ds
+picture = [[[0.1, 0.5, 0.9]] * 300] * 300
+ds.read_recipe("out.tif")
+if sys.argv[1] == "full":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+else:
+    os.seteuid(65534)
+try:
+    ds.write_image("out.tif", picture)
+except ds.ImageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("obstacle", ["full", "rights"])
+def test_a_full_disk_or_a_closed_folder_keep_the_old_picture(tmp_path, colour, obstacle):
+    if obstacle == "rights" and os.geteuid() != 0:
+        pytest.skip("giving up rights needs the root user")
+    ds.write_image(tmp_path / "out.tif", colour)
+    before = (tmp_path / "out.tif").read_bytes()
+    path = os.pathsep.join([str(Path(ds.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", UNFIT, obstacle],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.startswith("out.tif: cannot be written ("), result.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.tif"]
+    assert (tmp_path / "out.tif").read_bytes() == before
 
 
 def test_a_failing_write_keeps_the_old_file(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hostile_weights as make
+from mutation import changed
 
 from depthstyle.errors import WeightsError
 from depthstyle.weights import formats
@@ -44,8 +45,6 @@ from depthstyle.weights.formats.tensors import TensorFile
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "weights"
 SPARE = 17 << 20
 SECONDS = 5.0
-NUMBERS = [0, 1, 2, 3, 4, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1]
-NUMBERS += [2**62, 2**63 - 1, 2**63, 2**64 - 1]
 TOKENS = [b"(", b")", b"]", b"}", b"t", b"e", b"u", b"R", b"b", b"Q", b".", b"h\x00", b"q\x00"]
 TOKENS += [b"cos\nsystem\n", b"\x8a\x09" + b"\xff" * 8 + b"\x00", b"torch.FloatTensor", b"\x85"]
 TOKENS += [struct.pack("<i", kind) for kind in range(9)]
@@ -126,54 +125,16 @@ READERS = {
 """Name of each reader: its function and its right files; `any` is the choice between them."""
 
 
-def change(data: bytearray, rng: random.Random, seeds: list[bytes]) -> None:
-    """Make one random change."""
-    at = rng.randrange(len(data) + 1)
-    kind = rng.randrange(8)
-    if kind == 0 and at < len(data):
-        data[at] ^= 1 << rng.randrange(8)
-    elif kind == 1 and at < len(data):
-        data[at] = rng.randrange(256)
-    elif kind == 2:
-        width = rng.choice([1, 2, 4, 8])
-        number = rng.choice(NUMBERS) + rng.choice([-1, 0, 1])
-        data[at : at + width] = (number % 256**width).to_bytes(width, "little")
-    elif kind == 3:
-        token = rng.choice(TOKENS)
-        data[at : at + rng.choice([0, len(token)])] = token
-    elif kind == 4:
-        del data[at : at + rng.choice([1, 2, 4, 8, 64])]
-    elif kind == 5:
-        part = data[at : at + rng.choice([1, 4, 16, 256])]
-        to = rng.randrange(len(data) + 1)
-        data[to:to] = part
-    elif kind == 6:
-        other = rng.choice(seeds)
-        start = rng.randrange(len(other) + 1)
-        part = other[start : start + rng.choice([4, 32, 256])]
-        data[at : at + len(part)] = part
-    else:
-        del data[at:]
-
-
-def changed(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
-    """Make one to four random changes."""
-    result = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 4])):
-        change(result, rng, seeds)
-    return bytes(result)
-
-
 def changed_zip(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
     """Change the pickle inside a zip file and mend its checksum, or change the file itself."""
     if rng.random() < 0.3:
-        return changed(data, rng, seeds)
+        return changed(data, rng, seeds, TOKENS)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     pickles = [member for name, member in members if name.endswith("data.pkl")]
     return make.zip_members(
         [
-            (name, changed(member, rng, pickles) if name.endswith("data.pkl") else member)
+            (name, changed(member, rng, pickles, TOKENS) if name.endswith("data.pkl") else member)
             for name, member in members
         ]
     )
@@ -188,8 +149,8 @@ def case(name: str, number: int, seeds: list[bytes]) -> bytes:
     if name == "ncnn" and rng.random() < 0.9:
         # changes of the many numbers say nothing, those of tags and lengths do
         tag = rng.choice([found.start() for found in re.finditer(NCNN_TAG, seed)])
-        return seed[:tag] + changed(seed[tag : tag + 16], rng, seeds) + seed[tag + 16 :]
-    return changed(seed, rng, seeds)
+        return seed[:tag] + changed(seed[tag : tag + 16], rng, seeds, TOKENS) + seed[tag + 16 :]
+    return changed(seed, rng, seeds, TOKENS)
 
 
 def write(name: str, data: bytes, folder: Path) -> tuple[Path, int]:
