@@ -25,6 +25,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "lapstyle": ("depthstyle.gatys", "LapstylePainter"),
     "adain": ("depthstyle.adain", "AdainPainter"),
     "da-adain": ("depthstyle.adain", "DepthAdainPainter"),
+    "fast": ("depthstyle.feedforward", "FastPainter"),
 }
 """Module and class of each method; a module is imported when its method is asked for."""
 

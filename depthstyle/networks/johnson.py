@@ -38,7 +38,9 @@ from depthstyle.errors import WeightsError
 from depthstyle.networks.network import Network, Weights, fold_batch_norms, take
 from depthstyle.networks.vgg import CAFFE_MEAN
 
-_TANH = 150
+TANH = 150
+"""What the forms that end with a tanh multiply it by."""
+
 _BATCH_EPSILON = 1e-5
 
 
@@ -165,7 +167,7 @@ def add_convolution(graph: Any, x: Any, weights: Weights, layer: Layer) -> Any:
     weight = take(weights, f"{layer.conv}.weight", (None, channels, layer.kernel, layer.kernel))
     bias = []
     if layer.norm is None:
-        bias = [_vector(graph, weights, f"{layer.conv}.bias", len(weight))]
+        bias = [_add_vector(graph, weights, f"{layer.conv}.bias", len(weight))]
     if layer.doubling in ("torch", "tensorflow"):
         x = _add_transposed(graph, x, weight, layer)
         return graph.add(x, *bias) if bias else x
@@ -175,47 +177,40 @@ def add_convolution(graph: Any, x: Any, weights: Weights, layer: Layer) -> Any:
     return graph.conv2d(x, kernel, *bias, stride=layer.stride, pad=pad, pad_mode=mode)
 
 
-def affine(graph: Any, weights: Weights, layer: Layer, channels: int) -> tuple[Any, Any]:
-    """Add gamma and beta of a layer's norm."""
-    return tuple(
-        _vector(graph, weights, f"{layer.norm}.{part}", channels) for part in ("weight", "bias")
-    )
-
-
-def add_end(graph: Any, x: Any, layer: Layer, block: Any) -> Any:
-    """Add what follows a layer's norm; `block` is what came into the layer before."""
-    if layer.residual:
-        for axis in (2, 3):
-            eaten = (block.shape[axis] - x.shape[axis]) // 2
-            if eaten:
-                block = graph.slice(block, axis=axis, begin=eaten, end=block.shape[axis] - eaten)
-        x = graph.add(x, block)
-    return graph.activation(x, kind="relu") if layer.relu else x
-
-
-def add_output(graph: Any, x: Any, form: Form) -> Any:
-    """Add what follows the last layer."""
-    if form.shift is None:
-        return x
-    return graph.affine(graph.activation(x, kind="tanh"), scale=_TANH, shift=form.shift)
-
-
 def _add_layers(graph: Any, x: Any, weights: JohnsonWeights, last: str) -> dict[str, Any]:
     form = weights.form
     if form.margin:
-        x = graph.pad(
-            x, **dict.fromkeys(("top", "bottom", "left", "right"), form.margin), mode="reflect"
-        )
+        sides = dict.fromkeys(("top", "bottom", "left", "right"), form.margin)
+        x = graph.pad(x, **sides, mode="reflect")
     before = x
     for layer in form.layers:
         block, before = before, x
         x = add_convolution(graph, x, weights, layer)
         if layer.norm is not None:
-            x = graph.instance_norm(
-                x, *affine(graph, weights, layer, x.shape[1]), epsilon=form.epsilon
-            )
-        x = add_end(graph, x, layer, block)
-    return {last: add_output(graph, x, form)}
+            affine = add_affine(graph, weights, layer, x.shape[1])
+            x = graph.instance_norm(x, *affine, epsilon=form.epsilon)
+        if layer.residual:
+            x = graph.add(x, _add_middle(graph, block, x.shape))
+        if layer.relu:
+            x = graph.activation(x, kind="relu")
+    if form.shift is not None:
+        x = graph.affine(graph.activation(x, kind="tanh"), scale=TANH, shift=form.shift)
+    return {last: x}
+
+
+def add_affine(graph: Any, weights: Weights, layer: Layer, channels: int) -> list[Any]:
+    """Add gamma and beta of a layer's norm."""
+    keys = (f"{layer.norm}.{part}" for part in ("weight", "bias"))
+    return [_add_vector(graph, weights, key, channels) for key in keys]
+
+
+def _add_middle(graph: Any, x: Any, shape: tuple[int, ...]) -> Any:
+    """Add the part of a map that convolutions without a border leave of it."""
+    for axis in (2, 3):
+        eaten = (x.shape[axis] - shape[axis]) // 2
+        if eaten:
+            x = graph.slice(x, axis=axis, begin=eaten, end=x.shape[axis] - eaten)
+    return x
 
 
 def _add_transposed(graph: Any, x: Any, weight: NDArray[Any], layer: Layer) -> Any:
@@ -239,20 +234,20 @@ def _add_border(graph: Any, x: Any, layer: Layer) -> tuple[Any, int]:
         return x, 0
     if layer.border != "same":
         return x, layer.kernel // 2
-    (top, bottom), (left, right) = (same_border(n, layer) for n in x.shape[2:])
+    (top, bottom), (left, right) = (_same_border(n, layer) for n in x.shape[2:])
     if top == bottom == left == right:
         return x, top
     return graph.pad(x, top=top, bottom=bottom, left=left, right=right), 0
 
 
-def same_border(size: int, layer: Layer) -> tuple[int, int]:
+def _same_border(size: int, layer: Layer) -> tuple[int, int]:
     """Return TensorFlow's border before and behind `size` pixels: ceil(size / stride) come out."""
     outputs = -(-size // layer.stride)
     total = max((outputs - 1) * layer.stride + layer.kernel - size, 0)
     return total // 2, total - total // 2
 
 
-def _vector(graph: Any, weights: Weights, key: str, channels: int) -> Any:
+def _add_vector(graph: Any, weights: Weights, key: str, channels: int) -> Any:
     return graph.constant(_compact(take(weights, key, (channels,)).reshape(1, -1, 1, 1)))
 
 
