@@ -12,7 +12,7 @@ import johnson_files
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from test_golden import FLOOR, WINOGRAD
+from test_golden import FLIP, FLOOR, WINOGRAD
 from torch7_writer import nested, torch7
 
 from depthstyle import WeightsError, _core, networks
@@ -56,9 +56,11 @@ def test_float32(golden, form):
     x = johnson_files.picture(form)
     y = net(x)
     dy = johnson_files.output_gradient(y.shape)
-    for name, found in (("output", y), ("gradient", net.gradient(x, dy))):
+    # one of 100,000 ReLUs that decides otherwise shows in the gradient, not in the output
+    for name, found, least in (("output", y, 0), ("gradient", net.gradient(x, dy), FLIP)):
         key = f"{form}/{name}"
-        assert error(found, golden[key]) <= WINOGRAD * max(golden[f"{key}/error"], FLOOR), name
+        bound = max(WINOGRAD * max(golden[f"{key}/error"], FLOOR), least)
+        assert error(found, golden[key]) <= bound, name
 
 
 def write_ncnn(path, arrays):

@@ -83,7 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--method",
         default="gatys",
         help="gatys, lapstyle with a Laplacian loss, adain in one run of two networks, da-adain "
-        "that keeps what is near (default: gatys)",
+        "that keeps what is near, fast with a network of one style (default: gatys)",
     )
     parser.add_argument(
         "--preset",
