@@ -208,7 +208,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_adain_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("methods adain and da-adain")
+    group = parser.add_argument_group("methods adain, da-adain and fast")
     group.add_argument("--strength", type=float, metavar="X", help="share of the style, 0 to 1")
     group.add_argument("--beta", type=float, metavar="X", help="prominence of what is near")
     group.add_argument(
