@@ -29,6 +29,16 @@ typedef struct ds_finish {
     bool stream; /* write past the caches: the output is larger than they are */
 } ds_finish;
 
+/* What the updates of ops/update.c are made with; the rate and the root have their corrections for
+   the first steps in them. */
+typedef struct ds_adam {
+    double beta1, beta2, epsilon, weight_decay, rate, root;
+} ds_adam;
+
+typedef struct ds_sgd {
+    double momentum, weight_decay, rate;
+} ds_sgd;
+
 /* Cache lines that will be read soon. */
 typedef struct ds_lines {
     const float *at;

@@ -16,6 +16,10 @@
 
 #include "cpu/k/activation.h"
 
+#include "cpu/k/update.h"
+
+#include "cpu/k/total_variation.h"
+
 #include "cpu/k/pointwise.h"
 
 static const ds_slots DS_SLOT(table) = {

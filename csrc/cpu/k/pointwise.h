@@ -1,9 +1,10 @@
 /* Element-wise loops over tensors of one layout. Counts are multiples of 16. */
 
-static TARGET void DS_SLOT(add)(const float *a, const float *b, float *y, int64_t count)
+static TARGET void DS_SLOT(axpy)(float alpha, const float *a, const float *b, float *y,
+                                 int64_t count)
 {
     for (int64_t i = 0; i < count; i += LANES)
-        v_store(y + i, v_add(v_load(a + i), v_load(b + i)));
+        v_store(y + i, v_fma(v_splat(alpha), v_load(a + i), v_load(b + i)));
 }
 
 static TARGET void DS_SLOT(multiply)(const float *a, const float *b, float *y, int64_t count)
