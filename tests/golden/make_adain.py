@@ -16,38 +16,15 @@ import torch.nn.functional as F
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import seeded  # noqa: E402
+from torch_networks.adain import decoder, encoder, moments  # noqa: E402
 
 FOLDER = Path(__file__).parent / "adain"
 WIDTHS = (5, 9, 12, 18)
 TAPS = {"relu1_1": 3, "relu2_1": 10, "relu3_1": 17, "relu4_1": 30}
 BETA, EPSILON, STRENGTH, SHARES = 20.0, 0.15, 0.6, (0.3, 0.7)
-
-
-def encoder():
-    children, inputs = [nn.Conv2d(3, 3, 1)], 3
-    for block, count in enumerate((2, 2, 4, 1)):
-        if block:
-            children.append(nn.MaxPool2d(2, 2, 0, ceil_mode=True))
-        for _ in range(count):
-            children += [nn.ReflectionPad2d(1), nn.Conv2d(inputs, WIDTHS[block], 3), nn.ReLU()]
-            inputs = WIDTHS[block]
-    return nn.Sequential(*children)
-
-
-def decoder():
-    a, b, c, d = WIDTHS
-    children = []
-    for inputs, outputs, doubled in (
-        *((d, c, True), (c, c, False), (c, c, False), (c, c, False), (c, b, True)),
-        *((b, b, False), (b, a, True), (a, a, False)),
-    ):
-        children += [nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3), nn.ReLU()]
-        if doubled:
-            children.append(nn.Upsample(scale_factor=2, mode="nearest"))
-    return nn.Sequential(*children, nn.ReflectionPad2d(1), nn.Conv2d(a, 3, 3))
 
 
 def seed(module, random):
@@ -67,11 +44,6 @@ def seed(module, random):
 
 def to_planes(image, dtype):
     return torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).to(dtype)
-
-
-def moments(features):
-    variance, mean = torch.var_mean(features, (2, 3), keepdim=True, unbiased=True)
-    return mean, (variance + 1e-5).sqrt()
 
 
 def adain(content, styles, shares, strength):
@@ -94,7 +66,7 @@ def strength_map(depth, size, dtype):
 
 def quantities(dtype):
     random = np.random.RandomState(7)
-    f, g = seed(encoder(), random).to(dtype), seed(decoder(), random).to(dtype)
+    f, g = seed(encoder(WIDTHS), random).to(dtype), seed(decoder(WIDTHS), random).to(dtype)
     out = {}
     batch = torch.cat([to_planes(seeded.picture(k, 21, 29), dtype) for k in (1, 2)])
     x = batch.requires_grad_()
