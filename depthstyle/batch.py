@@ -30,7 +30,7 @@ def is_many(argument: str) -> bool:
     """Tell whether an argument is a folder or a pattern such as ``photos/*.jpg``."""
     path = Path(argument)
     if path.is_dir():
-        return not (path / "manifest.json").exists()
+        return not _is_network(path)
     return glob.has_magic(argument) and not path.exists()
 
 
@@ -53,16 +53,21 @@ def expand(argument: str, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     if not is_many(argument):
         return [path]
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in suffixes]
-        found = [file for file in files if not file.name.startswith(".")]
+        inside = [file for file in path.iterdir() if not file.name.startswith(".")]
+        found = [file for file in inside if file.suffix.lower() in suffixes or _is_network(file)]
         wanted = f"files {', '.join(suffixes)}"
     else:
         found = [Path(name) for name in glob.glob(argument, recursive=True)]
         wanted = "a file that the pattern fits"
-    files = sorted(file for file in found if file.is_file())
+    files = sorted(file for file in found if file.is_file() or _is_network(file))
     if not files:
         raise ValueError(f"{argument}: found none of {wanted}; check the path")
     return files
+
+
+def _is_network(path: Path) -> bool:
+    """Tell whether a folder is one network, a deeplearn.js checkpoint."""
+    return (path / "manifest.json").is_file()
 
 
 def depth_of(content: Path, place: Path) -> Path:

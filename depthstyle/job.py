@@ -290,10 +290,8 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
 
     try:
         inputs, settings = made_by["inputs"], made_by["settings"]
-        weights = dict(inputs["weights"])
-        if "weights" not in {**weights, **settings} and made_by.get("network_weights"):
-            origin = made_by["network_weights"]
-            weights["weights"] = {"name": origin["file"], "sha256": origin["sha256"]}
+        given = inputs["weights"]
+        weights = given or _default_weights(made_by.get("network_weights"))
         setup = Setup(
             made_by["method"],
             [place("style", entry) for entry in inputs["styles"]],
@@ -317,6 +315,17 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
     if absent:
         raise ImageError(f"{name}: missing {missing(absent)}; say where with --inputs")
     return job
+
+
+def _default_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
+    """Return, by setting, the files that a method took by itself; its recipe names one or more."""
+    several = {"weights": origin} if origin is None or "sha256" in origin else origin
+    settings = {"encoder": "weights"}
+    return {
+        settings.get(part, part): {"name": file["file"], "sha256": file["sha256"]}
+        for part, file in several.items()
+        if file is not None
+    }
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -86,6 +86,17 @@ def test_several_weights(files):
     assert "p2_s1_b.png" in names("all")
 
 
+def test_several_networks_that_are_folders(files):
+    for name in ("a", "b"):
+        folder = Path("models", name)
+        folder.mkdir()
+        Path(folder, "manifest.json").write_text("{}")
+    models = ["models/a", "models/a.safetensors", "models/b", "models/b.safetensors"]
+    for argument in ("models", "models/*"):
+        assert [str(path) for path in batch.expand(argument, batch.WEIGHTS_SUFFIXES)] == models
+    assert not batch.is_many("models/a")
+
+
 def test_a_bad_file_is_listed_and_the_others_are_painted(files, capsys):
     Path("photos/p1.png").write_bytes(Path("photos/p1.png").read_bytes()[:90])
     Path("styles/s2.png").write_text("nothing")
@@ -162,8 +173,8 @@ def test_ctrl_c_keeps_what_is_done_and_goes_on_later(files, capsys, monkeypatch)
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_batch_leaves_whole_pictures_and_goes_on(files, stop):
     options = ["--iterations", "40", "--scales", "1"]
-    assert stylize("photos", "styles", output="whole", options=options) == 0
-    words = ["stylize", "photos", "styles", "-o", "out", *options]
+    assert stylize("photos/p[01].png", "styles", output="whole", options=options) == 0
+    words = ["stylize", "photos/p[01].png", "styles", "-o", "out", *options]
     command = [sys.executable, "-m", "depthstyle", *words]
     root = Path(ds.__file__).parents[1]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
@@ -171,7 +182,7 @@ def test_a_killed_batch_leaves_whole_pictures_and_goes_on(files, stop):
         command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
     )
     give_up = time.monotonic() + 60
-    while not (Path("out").is_dir() and len(names()) >= 2) and time.monotonic() < give_up:
+    while not (Path("out").is_dir() and names()) and time.monotonic() < give_up:
         time.sleep(0.005)
     process.send_signal(stop)
     _, err = process.communicate(timeout=60)
@@ -179,7 +190,7 @@ def test_a_killed_batch_leaves_whole_pictures_and_goes_on(files, stop):
     found = [name for name in names() if not name.startswith(".")]
     for name in found:
         assert ds.read_image(f"out/{name}").shape[2] == 3
-    assert stylize("photos", "styles", options=options) == 0
+    assert stylize("photos/p[01].png", "styles", options=options) == 0
     for name in names("whole"):
         assert Path("whole", name).read_bytes() == Path("out", name).read_bytes()
 

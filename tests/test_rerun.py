@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import johnson_files
 import numpy as np
 import pytest
 import seeded
@@ -15,6 +16,7 @@ from depthstyle.session import Session
 from depthstyle.weights.cache import sha256
 
 CONTENT, STYLE = seeded.picture(1, 29, 36), seeded.picture(2, 33, 32)
+DECODER = ds.weights.EMBEDDED.with_name("decoder.safetensors")
 SHORT = ["--iterations", "9", "--scales", "1"]
 METHODS = {
     "gatys": ["style.png", *SHORT],
@@ -28,6 +30,13 @@ METHODS = {
     "weights": ["style.png", *SHORT, "--weights", "weights.safetensors", "--threads", "1"],
     "noise": ["style.png", *SHORT, "--init", "noise", "--seed", "5", "--size", "24"],
     "16 bit": ["style.png", *SHORT, "--bits", "16"],
+    "adain": ["style.png", "--method", "adain", "--strength", "0.7"],
+    "da-adain": ["style.png", "--method", "da-adain", "--depth", "depth.npy", "--beta", "9"],
+    "own adain": [
+        "style.png", "content.png", "--method", "adain", "--style-weight", "1,3",
+        "--weights", "encoder.safetensors", "--decoder", "decoder.safetensors",
+    ],
+    "fast": ["--method", "fast", "--weights", "fast.safetensors"],
 }  # fmt: skip
 
 
@@ -38,6 +47,10 @@ def files(tmp_path, monkeypatch):
     ds.write_image("style.png", STYLE)
     np.save("depth.npy", seeded.depth(29, 36))
     save_file(seeded.encoder_weights(), "weights.safetensors")
+    save_file(johnson_files.weights("pytorch-examples"), "fast.safetensors")
+    for name, path in (("encoder", ds.weights.EMBEDDED), ("decoder", DECODER)):
+        # another file than the embedded one: rerun must not find that
+        save_file(dict(ds.weights.load(path)), f"{name}.safetensors", {"copy": "yes"})
     return tmp_path
 
 
@@ -65,7 +78,9 @@ def test_rerun_makes_the_same_pixels_from_renamed_inputs(files, capsys, name):
     first, second = ds.read_recipe("out.png"), ds.read_recipe("again.png")
     for recipe in (first, second):
         recipe.pop("inputs")
-    first["network_weights"].pop("file"), second["network_weights"].pop("file")
+        origin = recipe.pop("network_weights")
+        for origin_of_one in [origin] if "file" in origin else origin.values():
+            assert origin_of_one["file"].endswith(".safetensors")
     assert first == second
 
 
@@ -182,10 +197,11 @@ def transparent(files):
     return ds.read_picture("clear.png").alpha
 
 
-@pytest.mark.parametrize("method", ["gatys", "lapstyle"])
+@pytest.mark.parametrize("method", ["gatys", "lapstyle", "adain", "da-adain", "fast"])
 @pytest.mark.parametrize("output", ["out.png", "out.tif", "out.webp"])
 def test_alpha_is_kept(transparent, method, output):
-    words = ["style.png", *SHORT, "--method", method]
+    words = ["style.png", *SHORT] if method in ("gatys", "lapstyle") else METHODS[method]
+    words = [*words, "--method", method, "--size", "36"]
     assert stylize(*words, content="clear.png", output=output) == 0
     result = ds.read_picture(output)
     np.testing.assert_array_equal(result.alpha, transparent)
