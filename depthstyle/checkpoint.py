@@ -9,7 +9,6 @@ it as ``NAME.previous``.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -24,8 +23,9 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from depthstyle.errors import Busy, CheckpointError, DepthstyleWarning
+from depthstyle.errors import CheckpointError, DepthstyleWarning
 from depthstyle.files import replacing
+from depthstyle.lock import Lock
 from depthstyle.presets import check_number
 
 PathLike = str | os.PathLike[str]
@@ -285,62 +285,6 @@ def _read_tensor(
             "damaged"
         )
     return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-class Lock:
-    """Keeps a second run, in this process or another, from the same checkpoint.
-
-    The system frees it when the process ends in whatever way, so that none is left over.
-
-    Parameters
-    ----------
-    path : path
-        The checkpoint; the lock is ``NAME.lock`` beside it while it is held.
-
-    Raises
-    ------
-    Busy
-        Another run holds it.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        self._path = Path(f"{os.fspath(path)}.lock")
-        self._handle: int | None = None
-
-    def __enter__(self) -> Lock:
-        while self._handle is None:
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                self._handle = self._locked(handle)
-            finally:
-                if self._handle is None:
-                    os.close(handle)
-        with contextlib.suppress(OSError):  # on a full disk the lock holds, without a name
-            os.truncate(self._handle, 0)
-            os.write(self._handle, f"{os.getpid()}\n".encode())
-        return self
-
-    def _locked(self, handle: int) -> int | None:
-        """Return the handle, or None where the file was removed before it was locked."""
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-            raise Busy(
-                f"{self._path}: another run, process {owner}, writes this checkpoint; wait for it "
-                "or give another name"
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self._path), os.fstat(handle)):
-                return handle
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-            os.close(handle)
 
 
 class Checkpoints:

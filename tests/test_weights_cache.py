@@ -2,7 +2,11 @@
 
 import hashlib
 import http.server
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +87,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
         self.server.released.wait(20)
         self.close_connection = True
+
+    def serve_slow(self):
+        """Take long enough for other processes to ask."""
+        time.sleep(1)
+        self.send(200, DATA)
 
     def serve_redirect(self):
         self.send(302, b"", Location="/whole.pth")
@@ -175,6 +184,35 @@ def test_what_arrives_in_the_end(monkeypatch, server, folder, page, requests):
         assert 0 < 100_000 - int(server.requests[1][1][len("bytes=") : -1]) <= download._CHUNK
     weights.get("test", progress=False)
     assert len(server.requests) == requests
+
+
+FETCH = """
+import sys
+from depthstyle import weights
+from depthstyle.weights import registry
+url, size, sha256 = sys.argv[1:]
+file = registry.Published("test", None, url, int(size), sha256, "MIT")
+registry.PUBLISHED["test"] = file
+print(weights.get("test", progress=False))
+"""
+
+
+@pytest.mark.parametrize("page", ["slow", "ranges"])
+def test_processes_that_want_the_same_file_download_it_once(monkeypatch, server, folder, page):
+    file = publish(monkeypatch, server, page)
+    root = str(Path(weights.__file__).parents[2])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", FETCH, file.url, str(len(DATA)), SHA256]
+    processes = [
+        subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        out, _ = process.communicate(timeout=60)
+        assert out.decode().strip() == str(folder / file.filename)
+    assert (folder / file.filename).read_bytes() == DATA
+    assert [entry.name for entry in folder.iterdir()] == [file.filename]
+    assert len(server.requests) == (1 if page == "slow" else 2)
 
 
 def test_a_prefix_of_the_checksum_is_enough(monkeypatch, server):

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from depthstyle.errors import WeightsError
+from depthstyle.lock import Lock
 from depthstyle.weights.download import Resuming
 from depthstyle.weights.formats import open as open_weights
 from depthstyle.weights.registry import PUBLISHED, Published, published
@@ -177,9 +178,11 @@ def _download(file: Published, progress: bool) -> Path:
     level = logger.level
     logger.setLevel("WARNING")  # it would advise about checksums, which are checked here
     try:
-        found = pooch.retrieve(
-            file.url, None, fname=file.filename, path=folder(), downloader=downloader
-        )
+        with Lock(target, wait=True):
+            # of two processes the second finds what the first has brought
+            found = pooch.retrieve(
+                file.url, None, fname=file.filename, path=folder(), downloader=downloader
+            )
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written ({error}); make room or rights") from error
     finally:
