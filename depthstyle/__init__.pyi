@@ -27,6 +27,7 @@ from .images import Picture, as_image, read_image, read_picture, read_recipe, re
 from .masks import depth_mask
 from .methods import stylize
 from .nyu import NyuDepth
+from .parameter_sweep import sweep
 from .plots import comparison_grid, contact_sheet, loss_curves
 from .session import Session
 from .styles import make_style
@@ -74,6 +75,7 @@ __all__ = [
     "strength_map",
     "study",
     "stylize",
+    "sweep",
     "weights",
     "write_depth",
     "write_image",

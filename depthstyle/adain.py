@@ -11,6 +11,7 @@ strength: one number in AdaIN, 1 - P with the strength map P of Algorithm 1 in d
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -226,6 +227,19 @@ class DepthAdainPainter(AdainPainter):
         check_prominence(beta, epsilon)
         self._beta, self._epsilon = beta, epsilon
         super().__init__(styles, **settings)
+
+    def at(self, beta: float, epsilon: float) -> DepthAdainPainter:
+        """Return the same painter with other parameters; networks and styles are shared.
+
+        Raises
+        ------
+        ValueError
+            `beta` or `epsilon` is out of range.
+        """
+        check_prominence(beta, epsilon)
+        other = copy.copy(self)
+        other._beta, other._epsilon = beta, epsilon
+        return other
 
     def _strength_map(
         self, depth: ArrayLike | None, size: tuple[int, int], grid: tuple[int, int]

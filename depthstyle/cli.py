@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("depthstyle.commands.demo", "show what depth does to a style on a photograph"),
     "stylize": ("depthstyle.commands.stylize", "paint a photograph in the style of pictures"),
     "rerun": ("depthstyle.commands.rerun", "make a picture again from the recipe it carries"),
+    "sweep": (
+        "depthstyle.commands.sweep",
+        "show a picture over the parameters of depth-aware AdaIN",
+    ),
     "depth": (
         "depthstyle.commands.depth",
         "turn a depth file into a depth map and a picture of it",

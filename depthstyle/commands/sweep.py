@@ -1,0 +1,83 @@
+"""``depthstyle sweep``: a sheet of pictures over the parameters of depth-aware AdaIN."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command to the parser of ``depthstyle``."""
+    parser = subparsers.add_parser(
+        "sweep",
+        description="Paint a photograph by depth-aware AdaIN with every beta (columns) and every "
+        "epsilon (rows), in one labelled picture.",
+    )
+    parser.add_argument("content", metavar="CONTENT", help="the photograph")
+    parser.add_argument("style", metavar="STYLE", nargs="+", help="one or several style pictures")
+    parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
+    parser.add_argument(
+        "--depth", metavar="FILE", required=True, help="depth or disparity of the photograph"
+    )
+    parser.add_argument(
+        "--depth-kind",
+        choices=("depth", "disparity"),
+        default="depth",
+        help="whether its values grow with distance or with nearness (default: depth)",
+    )
+    parser.add_argument(
+        "--beta",
+        type=_numbers,
+        default=[1, 5, 10, 20, 50],
+        metavar="X[,X...]",
+        help="prominences of what is near (default: 1,5,10,20,50)",
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=_numbers,
+        default=[0, 0.15, 0.3, 0.5],
+        metavar="X[,X...]",
+        help="styles that even the nearest takes, 0 to 1 (default: 0,0.15,0.3,0.5)",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        metavar="N",
+        help="longer side of each picture in pixels (default: 512)",
+    )
+    parser.add_argument(
+        "--cell-width",
+        type=int,
+        default=300,
+        metavar="N",
+        help="width of each picture on the sheet (default: 300)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="weights of the encoder")
+    parser.add_argument("--decoder", metavar="FILE", help="weights of the decoder")
+    parser.add_argument("--threads", type=int, metavar="N", help="number of threads")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, paint all pictures, write the sheet."""
+    from depthstyle.depth import read_depth
+    from depthstyle.images import check_output, read_image, write_image
+    from depthstyle.parameter_sweep import sweep
+
+    check_output(args.output)
+    names = ("size", "cell_width", "weights", "decoder", "threads")
+    sheet = sweep(
+        read_image(args.content),
+        [read_image(path) for path in args.style],
+        read_depth(args.depth, kind=args.depth_kind),
+        betas=args.beta,
+        epsilons=args.epsilon,
+        **{name: value for name in names if (value := getattr(args, name)) is not None},
+    )
+    write_image(args.output, sheet)
+    height, width = sheet.shape[:2]
+    print(f"wrote {args.output} ({width}x{height})")
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
