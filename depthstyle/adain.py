@@ -138,7 +138,7 @@ class AdainPainter:
         progress: str | None = None,
         on_step: Callable[[Any], object] | None = None,
     ) -> Painted:
-        """Paint a photograph; see `methods.Painter`."""
+        """Paint a photograph; see `methods.Painter`. AdaIN itself does not look at the depth."""
         photograph = as_image(content, "content")
         picture = self._fit(photograph)
         check_size(picture, SMALLEST, "content")
@@ -156,8 +156,6 @@ class AdainPainter:
         self, depth: ArrayLike | None, size: tuple[int, int], grid: tuple[int, int]
     ) -> Array:
         """Return the share of the style for each feature of a photograph of a size."""
-        if depth is not None:
-            raise ValueError("depth: method adain takes none; leave it out or use da-adain")
         return np.full(grid, self._strength, np.float32)
 
     def _fit(self, picture: Array) -> Array:

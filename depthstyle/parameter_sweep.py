@@ -12,7 +12,8 @@ from depthstyle.adain import DepthAdainPainter
 from depthstyle.depth import as_depth, strength_map
 from depthstyle.images import as_image
 from depthstyle.methods import as_list
-from depthstyle.plots import comparison_grid
+from depthstyle.plots import NARROWEST, comparison_grid
+from depthstyle.presets import check_count
 
 
 def sweep(
@@ -65,6 +66,7 @@ def sweep(
     for name, values in (("betas", betas), ("epsilons", epsilons)):
         if not values:
             raise ValueError(f"{name}: is empty; give one number or more")
+    check_count("cell_width", cell_width, least=NARROWEST)
     picture = as_image(content, "content")
     fitted = as_depth(depth, picture.shape[:2])
     first = DepthAdainPainter(as_list(style), **settings)

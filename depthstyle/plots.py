@@ -24,7 +24,8 @@ _PAPER = 250
 _INK = (45, 45, 50)
 _TALLEST = 1.2
 """Largest height of a cell as a multiple of its width; taller pictures are drawn narrower."""
-_NARROWEST = 32
+NARROWEST = 32
+"""Least width of a cell in pixels."""
 
 
 def contact_sheet(
@@ -196,8 +197,8 @@ def _draw_grid(
     """Draw rows of cells with captions below, or with headings at the left and the top."""
     from PIL import Image, ImageDraw, ImageFont
 
-    if cell_width < _NARROWEST:
-        raise ValueError(f"cell_width={cell_width!r}: must be at least {_NARROWEST} pixels")
+    if cell_width < NARROWEST:
+        raise ValueError(f"cell_width={cell_width!r}: must be at least {NARROWEST} pixels")
     font_size = max(12, cell_width // 20)
     font = ImageFont.load_default(size=font_size)
     line = round(font_size * 1.7)

@@ -7,7 +7,8 @@ from depthstyle import cli
 
 PICTURES = (
     *("content", "depth", "style_swirls", "style_dabs"),
-    *("gatys", "background", "two_styles", "lapstyle", "contact_sheet", "losses"),
+    *("gatys", "background", "two_styles", "lapstyle", "adain", "da_adain"),
+    *("contact_sheet", "losses"),
 )
 
 
@@ -21,6 +22,9 @@ def test_demo_writes_every_picture(tmp_path, capsys, monkeypatch):
     for name in ("gatys", "background", "two_styles", "lapstyle"):
         assert found[name].shape == found["content"].shape == (65, 96, 3)
         assert ds.read_recipe(folder / f"{name}.png")["iteration"] == 6
+    for name in ("adain", "da_adain"):
+        assert found[name].shape == found["content"].shape
+    assert ds.read_recipe(folder / "da_adain.png")["beta"] == 20
     depth = ds.read_depth(folder / "depth_map.png")
     moved = abs(found["background"] - found["content"]).mean(axis=2)
     far = ds.resize(depth, (65, 96), "bilinear") > 0.7

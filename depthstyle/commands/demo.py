@@ -22,8 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add the command to the parser of ``depthstyle``."""
     parser = subparsers.add_parser(
         "demo",
-        description="Stylise a photograph of a motorcycle in four ways: plainly, the background "
-        "only, near and far in two styles, and with a Laplacian loss. Needs no network.",
+        description="Stylise a photograph of a motorcycle in six ways: plainly, the background "
+        "only, near and far in two styles, with a Laplacian loss, by AdaIN, and by AdaIN that "
+        "keeps what is near. Needs no network.",
     )
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", default="depthstyle-demo", help="where to write"
@@ -53,17 +54,20 @@ def run(args: argparse.Namespace) -> None:
     size = scaled_size(*photograph.shape[:2], longest=args.size)
     content, depth = resize(photograph, size), resize(depth_map.depth, size, "bilinear")
     first, second = (make_style(name) for name in _STYLES)
-    settings: dict[str, Any] = {"threads": args.threads, "history": _HISTORY}
+    threads = {"threads": args.threads}
+    settings: dict[str, Any] = {**threads, "history": _HISTORY}
     if args.iterations is not None:
         settings["iterations"] = args.iterations
     variants: dict[str, tuple[str, Any, dict[str, Any]]] = {
-        "gatys": ("gatys", [first], {}),
-        "background": ("gatys", [first], {"style_masks": _FAR}),
-        "two_styles": ("gatys", [first, second], {"style_masks": [_FAR, _NEAR]}),
-        "lapstyle": ("lapstyle", [first], {}),
+        "gatys": ("gatys", [first], settings),
+        "background": ("gatys", [first], {"style_masks": _FAR, **settings}),
+        "two_styles": ("gatys", [first, second], {"style_masks": [_FAR, _NEAR], **settings}),
+        "lapstyle": ("lapstyle", [first], settings),
+        "adain": ("adain", [first], threads),
+        "da_adain": ("da-adain", [first], threads),
     }
     painters = {
-        name: make_painter(method, styles, **options, **settings)
+        name: make_painter(method, styles, **options)
         for name, (method, styles, options) in variants.items()
     }
 
@@ -87,9 +91,9 @@ def run(args: argparse.Namespace) -> None:
         write_image(folder / f"{name}.png", painted.image, recipe=painted.recipe)
         if painted.losses:
             losses[name] = painted.losses["total"]
-    labels = [name.replace("_", " ") for name in shown]
+    labels = [name.replace("da_adain", "da-adain").replace("_", " ") for name in shown]
     write_image(
-        folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=4)
+        folder / "contact_sheet.png", contact_sheet(list(shown.values()), labels, columns=5)
     )
     loss_curves(losses, folder / "losses.png", title="total loss")
     seconds = time.perf_counter() - start
