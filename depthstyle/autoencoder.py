@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,6 @@ SMALLEST = STRIDE + 1
 
 _MARGIN = 4  # features around a tile: 32 pixels, and the fields of both networks reach 30
 _TILES = (4096, 2048, 1024, 512, 256)
-_PROBES = (128, 256)  # sides of pictures at which memory is measured
 _MOST_PLANS = 2
 _EPSILON = 1e-5  # added to the variances, as in the code that the published decoder is trained by
 
@@ -180,23 +178,13 @@ class Autoencoder:
 
     def _choose_tile(self, size: tuple[int, int]) -> int:
         """Return the side of the largest tiles whose plan fits into half of the free memory."""
-        if size in self._plans:
+        needed, budget = self._whole_plan(size).bytes, free_memory() / 2
+        if needed <= budget:
             return max(size)
-        fixed, per_pixel = self._memory
-        budget = free_memory() / 2 - fixed
-        if per_pixel * size[0] * size[1] <= budget:
-            return max(size)
-        margins = 2 * _MARGIN * STRIDE
-        fitting = (side for side in _TILES if per_pixel * (side + margins) ** 2 <= budget)
+        del self._plans[size]
+        pixels, margins = size[0] * size[1] * budget / needed, 2 * _MARGIN * STRIDE
+        fitting = (side for side in _TILES if (side + margins) ** 2 <= pixels)
         return next(fitting, _TILES[-1])
-
-    @cached_property
-    def _memory(self) -> tuple[float, float]:
-        """Bytes of a plan from picture to picture: for the weights, and for each pixel."""
-        small, large = (self._whole_plan((side, side)).bytes for side in _PROBES)
-        per_pixel = (large - small) / (_PROBES[1] ** 2 - _PROBES[0] ** 2)
-        self._plans.clear()
-        return small - per_pixel * _PROBES[0] ** 2, per_pixel
 
     def _paint_tiles(
         self, planes: Array, feeds: dict[str, Array], tile: int, progress: str | None
