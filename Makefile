@@ -1,7 +1,7 @@
 PYTHON ?= python3
 SOURCES := $(shell git ls-files 'csrc/*.c' 'csrc/*.h')
 
-.PHONY: help build debug sanitize test size bench format lint stub
+.PHONY: help build debug sanitize test size bench format lint stub reliability
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
@@ -37,3 +37,6 @@ lint:           ## what CI asks of the sources
 
 stub: build     ## write depthstyle/_core.pyi from csrc/core/ops.def
 	PYTHONPATH=. $(PYTHON) csrc/py/make_stub.py
+
+reliability: build  ## all campaigns of docs/reliability.md in full: kills, full disks, forks ...; hours
+	@for script in saves runs; do $(PYTHON) tests/reliability/$$script.py || exit 1; done

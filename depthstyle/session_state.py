@@ -34,7 +34,7 @@ def of(session: Session) -> Contents:
     """Return all that the next iteration of a session depends on; the arrays are views."""
     optimiser = None if session._optimiser is None else session._optimiser.state()
     values = {
-        "made_from": _made_from(session),
+        "made_from": as_json(_made_from(session)),
         "environment": environment(session.device),
         "iteration": session.iteration,
         "stage": session._stage,

@@ -1,0 +1,29 @@
+"""Runs campaigns: functions (count, folder) that return one line about what they did."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+Campaign = Callable[[int, Path], str]
+
+
+def main(campaigns: Mapping[Campaign, int]) -> None:
+    """Run the campaigns that the command line names as ``name=count``, or all of them in full."""
+    named = {campaign.__name__: campaign for campaign in campaigns}
+    asked = dict(word.partition("=")[::2] for word in sys.argv[1:])
+    for name in asked:
+        if name not in named:
+            raise SystemExit(f"{name}: no campaign; there are {', '.join(named)}")
+    for name in asked or named:
+        campaign = named[name]
+        count = int(asked.get(name) or campaigns[campaign])
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder, "work")
+            work.mkdir()
+            report = campaign(count, work)
+        print(f"{name}: {report} ({time.monotonic() - start:.0f} s)", flush=True)
