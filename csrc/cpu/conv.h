@@ -63,14 +63,17 @@ static inline int64_t ds_border(const ds_conv *conv, int64_t i, int64_t size)
      y stride + i dilation - top,   x stride + j dilation - left;
    backward to the input dx (y, x) takes part in
      (y + top - i dilation) / stride,   (x + left - j dilation) / stride   of dy, where whole,
-   so the pixels of a row fall into `stride` phases, each an ordinary convolution with some of the
-   kernel's columns whose outputs lie `stride` pixels apart. */
+   so its rows and columns fall into `stride` phases each, and the pixels of a pair of phases are an
+   ordinary convolution with some of the kernel's positions whose outputs lie `stride` apart. */
 typedef struct ds_rows {
     int64_t lanes;  /* channels of a pixel that lie side by side: 16 or 1 */
     int64_t before; /* pixels of border before a copied row */
     int64_t length; /* pixels of a copied row */
     int64_t band;   /* output rows that share copies */
     int64_t count;  /* input rows of a band */
+    int64_t phases; /* of rows and of columns; forward: 1 */
+    int64_t y_step; /* floats from what an output row reads to the next of its phase */
+    int64_t x_step; /* and so from pixel to pixel */
 } ds_rows;
 
 /* A kernel position that takes part in an output row and phase. */
@@ -79,23 +82,23 @@ typedef struct ds_position {
     int64_t at;  /* pixels from the start of a band's copy to the one under the first output */
 } ds_position;
 
-/* Rows for bands of `band` output rows; inner loops may read `slack` output pixels too far. */
-ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t slack);
+/* Rows for bands of `band` output rows, and for inner loops that compute `tile` pixels or more. */
+ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t tile);
 
 /* Copies the rows of the band that starts with output row y, of `blocks` blocks of channels of
    picture n (planar: channels) from `first`, to (blocks, count, length, lanes). */
 void ds_copy_rows(const ds_rows *rows, const ds_conv *conv, int64_t n, int64_t first,
                   int64_t blocks, int64_t y, float *to);
 
-/* The positions of output row y, in the band that starts with `first`, and a phase (forward: 0);
+/* The positions of output row y, in the band that starts with `first`, at the columns of a phase;
    returns how many. */
 int64_t ds_positions(const ds_rows *rows, const ds_conv *conv, int64_t first, int64_t y,
                      int64_t phase, ds_position *position);
 
-/* Phases of an output row. */
-static inline int64_t ds_phases(const ds_conv *conv)
+/* Output pixels of a phase among `size`. */
+static inline int64_t ds_phase_pixels(const ds_rows *rows, int64_t size, int64_t phase)
 {
-    return conv->backward ? ds_minimum(conv->stride, conv->y->shape.w) : 1;
+    return (size - phase + rows->phases - 1) / rows->phases;
 }
 
 #endif

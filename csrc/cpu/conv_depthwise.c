@@ -4,7 +4,7 @@
 #include "cpu/conv.h"
 
 enum {
-    SLACK = 8,             /* pixels that the inner loops may read beyond a row */
+    TILE = 8,              /* pixels that the inner loops compute at least */
     ROW_BYTES = 192 << 10, /* of the copies of a band, to stay in the second-level cache */
 };
 
@@ -37,11 +37,11 @@ static void set_sizes(depthwise *plan, const ds_conv *conv)
     ds_shape y = conv->y->shape;
     plan->blocks = ds_blocks(y.c);
     plan->taps = conv->w->shape.h * conv->w->shape.w;
-    plan->rows = ds_rows_of(conv, 1, SLACK);
+    plan->rows = ds_rows_of(conv, 1, TILE);
     int64_t row = plan->rows.length * DS_BLOCK * (int64_t)sizeof(float);
     int64_t step = conv->backward ? 1 : conv->stride;
     int64_t band = ds_minimum((ROW_BYTES / row - plan->rows.count) / step + 1, y.h);
-    plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, SLACK);
+    plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, TILE);
     plan->bands = (y.h + plan->rows.band - 1) / plan->rows.band;
 }
 
@@ -66,37 +66,60 @@ static void pack_weights(const depthwise *plan, const ds_conv *conv, float *pack
                 c < conv->w->shape.n ? *from++ : 0.0f;
 }
 
+/* Where a band's share of the scratch is, and which band it is. */
+typedef struct share {
+    const float *copies;
+    ds_tap *tap;
+    ds_position *position;
+    int64_t map; /* block of channels of the batch */
+    int64_t begin, end;
+} share;
+
+/* The output rows of a band from y on, and the columns from `phase` on, that have the same taps. */
+static void phase_rows(const work *w, const share *band, int64_t y, int64_t phase)
+{
+    const depthwise *plan = w->plan;
+    const ds_rows *rows = &plan->rows;
+    ds_shape s = w->conv.y->shape;
+    int64_t block = band->map % plan->blocks;
+    int64_t taps = ds_positions(rows, &w->conv, band->begin, y, phase, band->position);
+    for (int64_t i = 0; i < taps; i++)
+        band->tap[i] =
+            (ds_tap){.x = band->position[i].at * DS_BLOCK, .w = band->position[i].tap * DS_BLOCK};
+    ds_direct d = {.tap = band->tap,
+                   .taps = taps,
+                   .x = band->copies,
+                   .w = w->weights + block * plan->taps * DS_BLOCK,
+                   .x_step = rows->x_step,
+                   .y_step = DS_BLOCK * rows->phases,
+                   .pixels = ds_phase_pixels(rows, s.w, phase)};
+    for (; y < band->end; y += rows->phases, d.x += rows->y_step) {
+        int64_t at = ((band->map * s.h + y) * s.w + phase) * DS_BLOCK;
+        ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
+        d.y = (float *)w->conv.y->data + at;
+        plan->slots->depthwise_row(&d, &finish);
+    }
+}
+
 static void band_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const depthwise *plan = w->plan;
-    const ds_conv *conv = &w->conv;
     const ds_rows *rows = &plan->rows;
-    ds_shape s = conv->y->shape;
-    int64_t map = index / plan->bands, n = map / plan->blocks, block = map % plan->blocks;
-    int64_t begin = index % plan->bands * rows->band, end = ds_minimum(begin + rows->band, s.h);
-    int64_t phases = ds_phases(conv);
     float *copies = w->scratch + worker * worker_floats(plan);
     ds_tap *tap = (ds_tap *)(void *)(copies + row_floats(plan));
-    ds_position *position = (ds_position *)(void *)(tap + plan->taps);
-    ds_copy_rows(rows, conv, n, block, 1, begin, copies);
-    for (int64_t y = begin; y < end; y++)
-        for (int64_t phase = 0; phase < phases; phase++) {
-            int64_t at = ((map * s.h + y) * s.w + phase) * DS_BLOCK;
-            ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
-            int64_t taps = ds_positions(rows, conv, begin, y, phase, position);
-            for (int64_t i = 0; i < taps; i++)
-                tap[i] = (ds_tap){.x = position[i].at * DS_BLOCK, .w = position[i].tap * DS_BLOCK};
-            ds_direct d = {.tap = tap,
-                           .taps = taps,
-                           .x = copies,
-                           .w = w->weights + block * plan->taps * DS_BLOCK,
-                           .x_step = DS_BLOCK * (conv->backward ? 1 : conv->stride),
-                           .y = (float *)conv->y->data + at,
-                           .y_step = DS_BLOCK * phases,
-                           .pixels = (s.w - phase + phases - 1) / phases};
-            plan->slots->depthwise_row(&d, &finish);
-        }
+    int64_t begin = index % plan->bands * rows->band;
+    share band = {.copies = copies,
+                  .tap = tap,
+                  .position = (ds_position *)(void *)(tap + plan->taps),
+                  .map = index / plan->bands,
+                  .begin = begin,
+                  .end = ds_minimum(begin + rows->band, w->conv.y->shape.h)};
+    ds_copy_rows(rows, &w->conv, band.map / plan->blocks, band.map % plan->blocks, 1, begin,
+                 copies);
+    for (int64_t y = begin; y < ds_minimum(begin + rows->phases, band.end); y++)
+        for (int64_t phase = 0; phase < rows->phases; phase++)
+            phase_rows(w, &band, y, phase);
 }
 
 static void release(ds_backend *backend, ds_step *step)

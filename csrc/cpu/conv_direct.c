@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    SLACK = 12,            /* pixels that the inner loops may read beyond a row */
+    TILE = 12,             /* pixels that the inner loops compute at least */
     RUN_PIXELS = 96,       /* of a 1x1 convolution's work item */
     ROW_BYTES = 256 << 10, /* of the copies of a band, to stay in the second-level cache */
     BANDS = 16,            /* to share out, where there are so many rows */
@@ -105,12 +105,12 @@ static void set_items(direct *plan, const ds_conv *conv)
             plan->runs = (joined ? y.h * y.w : y.w) / RUN_PIXELS;
         return;
     }
-    plan->rows = ds_rows_of(conv, 1, SLACK);
+    plan->rows = ds_rows_of(conv, 1, TILE);
     int64_t row = plan->part_blocks * plan->rows.length * plan->rows.lanes * (int64_t)sizeof(float);
     int64_t step = conv->backward ? 1 : conv->stride;
     int64_t band = (ROW_BYTES / row - plan->rows.count) / step + 1;
     band = ds_minimum(band, (y.h + BANDS - 1) / BANDS);
-    plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, SLACK);
+    plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, TILE);
     plan->lines = (y.h + plan->rows.band - 1) / plan->rows.band;
 }
 
@@ -121,7 +121,7 @@ static void set_sizes(direct *plan, const ds_conv *conv)
     plan->pointwise = plan->taps == 1 && conv->top == 0 && conv->left == 0 && conv->up == 1 &&
                       ds_is_blocked(conv->x) && (conv->stride == 1 || !conv->backward) &&
                       (y.h - 1) * conv->stride < x.h && (y.w - 1) * conv->stride < x.w &&
-                      (conv->stride == 1 ? y.h * y.w : y.w) >= SLACK;
+                      (conv->stride == 1 ? y.h * y.w : y.w) >= TILE;
     set_items(plan, conv);
 }
 
@@ -225,13 +225,22 @@ static void run_pixels(const work *w, ds_direct *d, const place *item, int64_t s
         plan->slots->direct_row(d, &finish);
 }
 
-/* The taps of output row y and a phase; returns how many. */
-static int64_t set_taps(const work *w, int64_t band, int64_t y, int64_t phase,
-                        ds_position *position, ds_tap *tap)
+/* Where the copies and lists of a work item are. */
+typedef struct share {
+    const float *copies;
+    ds_tap *tap;
+    ds_position *position;
+    int64_t begin, end; /* output rows */
+} share;
+
+/* The taps of output row y and the columns of a phase; returns how many. */
+static int64_t set_taps(const work *w, const share *band, int64_t y, int64_t phase)
 {
     const direct *plan = w->plan;
     const ds_rows *rows = &plan->rows;
-    int64_t count = ds_positions(rows, &w->conv, band, y, phase, position);
+    const ds_position *position = band->position;
+    int64_t count = ds_positions(rows, &w->conv, band->begin, y, phase, band->position);
+    ds_tap *tap = band->tap;
     for (int64_t block = 0; block < plan->part_blocks; block++)
         for (int64_t i = 0; i < count; i++)
             *tap++ =
@@ -240,31 +249,44 @@ static int64_t set_taps(const work *w, int64_t band, int64_t y, int64_t phase,
     return plan->part_blocks * count;
 }
 
+/* The output rows of a band from y on, and the columns from `phase` on, that have the same taps. */
+static void phase_rows(const work *w, const place *item, const share *band, int64_t y,
+                       int64_t phase)
+{
+    const direct *plan = w->plan;
+    const ds_rows *rows = &plan->rows;
+    int64_t width = w->conv.y->shape.w;
+    ds_direct d = {.tap = band->tap,
+                   .taps = set_taps(w, band, y, phase),
+                   .x_step = rows->x_step,
+                   .y_step = (plan->planar ? 1 : DS_BLOCK) * rows->phases,
+                   .pixels = ds_phase_pixels(rows, width, phase)};
+    for (int64_t set = 0; set < plan->item_sets; set++) {
+        d.x = band->copies;
+        for (int64_t row = y; row < band->end; row += rows->phases, d.x += rows->y_step)
+            run_pixels(w, &d, item, item->set + set, row * width + phase);
+    }
+}
+
 static void rows_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const direct *plan = w->plan;
     const ds_rows *rows = &plan->rows;
-    ds_shape s = w->conv.y->shape;
     place item = place_of(plan, index);
     float *copies = w->scratch + worker * worker_floats(plan);
-    ds_tap *tap = (ds_tap *)(void *)(copies + row_floats(plan));
-    ds_position *position = (ds_position *)(void *)(copies + row_floats(plan) + tap_floats(plan));
-    int64_t begin = item.line * rows->band, end = ds_minimum(begin + rows->band, s.h);
-    int64_t phases = ds_phases(&w->conv);
+    float *lists = copies + row_floats(plan);
+    int64_t begin = item.line * rows->band;
+    share band = {.copies = copies,
+                  .tap = (ds_tap *)(void *)lists,
+                  .position = (ds_position *)(void *)(lists + tap_floats(plan)),
+                  .begin = begin,
+                  .end = ds_minimum(begin + rows->band, w->conv.y->shape.h)};
     ds_copy_rows(rows, &w->conv, item.n, item.part * plan->part_blocks, plan->part_blocks, begin,
                  copies);
-    for (int64_t y = begin; y < end; y++)
-        for (int64_t phase = 0; phase < phases; phase++) {
-            ds_direct d = {.tap = tap,
-                           .taps = set_taps(w, begin, y, phase, position, tap),
-                           .x = copies,
-                           .x_step = rows->lanes * (w->conv.backward ? 1 : w->conv.stride),
-                           .y_step = (plan->planar ? 1 : DS_BLOCK) * phases,
-                           .pixels = (s.w - phase + phases - 1) / phases};
-            for (int64_t set = 0; set < plan->item_sets; set++)
-                run_pixels(w, &d, &item, item.set + set, y * s.w + phase);
-        }
+    for (int64_t y = begin; y < ds_minimum(begin + rows->phases, band.end); y++)
+        for (int64_t phase = 0; phase < rows->phases; phase++)
+            phase_rows(w, &item, &band, y, phase);
 }
 
 static void pointwise_item(void *context, int64_t index, int worker)

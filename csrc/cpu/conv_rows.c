@@ -16,14 +16,19 @@ static void reach(const ds_conv *conv, int64_t before, int64_t kernel, int64_t b
     }
 }
 
-ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t slack)
+ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t tile)
 {
     ds_shape w = conv->w->shape;
-    ds_rows rows = {.lanes = ds_is_blocked(conv->x) ? DS_BLOCK : 1, .band = band};
-    int64_t first, last;
+    ds_rows rows = {.lanes = ds_is_blocked(conv->x) ? DS_BLOCK : 1,
+                    .band = band,
+                    .phases = conv->backward ? conv->stride : 1};
+    int64_t first, last, step = conv->backward ? 1 : conv->stride;
+    int64_t fewest = conv->y->shape.w / rows.phases;
     reach(conv, conv->left, w.w, 0, conv->y->shape.w - 1, &first, &last);
     rows.before = -first;
-    rows.length = last - first + 1 + slack * (conv->backward ? 1 : conv->stride);
+    rows.length = last - first + 1 + (fewest < tile ? (tile - fewest) * step : 0);
+    rows.x_step = step * rows.lanes;
+    rows.y_step = rows.x_step * rows.length;
     reach(conv, conv->top, w.h, 0, band - 1, &first, &last);
     /* A band that starts between two rows of dy can meet one more. */
     rows.count = last - first + 1 + (conv->backward && conv->stride > 1);
