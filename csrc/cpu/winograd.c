@@ -17,9 +17,12 @@
    block of tiles, all in the worker's own scratch: transform, multiply, transform back for each
    group of 64 output channels. Where they do not fit, all tiles (of a band that does fit) are
    transformed first, then a work item is a group of output channels, whose weights are transformed
-   just then: reading 9 numbers and computing 36 costs less than reading 36 from memory. Neither
-   order changes how a sum is formed. */
+   just then: reading 9 numbers and computing 36 costs less than reading 36 from memory. So it goes
+   with maps of a few tiles too, where the weights of 64 input channels at a time are transformed
+   and used. No order changes how a sum is formed. Down to maps of 6x6 pixels this beats the direct
+   kernel. */
 #include "cpu/conv.h"
+#include "cpu/transpose.h"
 
 #include <string.h>
 
@@ -31,6 +34,10 @@ enum {
     SCRATCH_BYTES = 500 << 10, /* of a worker, to stay in its second-level cache */
     RUNS = 32,                 /* pieces of work to share out, where there are so many blocks */
     BAND_BYTES = 20 << 20,     /* transformed tiles of a band */
+    FEW_TILES = 64,            /* of which a group of output channels is a work item as well, */
+    MANY_GROUPS = 4,           /* where there are so many */
+    CHUNK = 64,                /* input channels */
+    BLOCKS = 8,                /* of tiles to share out, at least */
 };
 
 typedef struct winograd {
@@ -41,8 +48,10 @@ typedef struct winograd {
     int64_t tiles_y, tiles_x, tiles; /* of one picture; of the batch */
     int64_t in_blocks, out_blocks, groups;
     bool by_group;
+    bool keep;        /* the transformed weights */
     int64_t step;     /* tiles of one work item, or of a band: a multiple of 6 */
     int64_t run;      /* blocks of tiles that one worker takes one after the other */
+    int64_t depth;    /* input channels whose weights are transformed together */
     int64_t u_stride; /* floats between two of the 36 matrices */
     int64_t u_group;  /* floats of the transformed weights of a group */
     int64_t v_stride;
@@ -88,18 +97,35 @@ static void set_sizes(winograd *plan, const ds_conv *conv)
     plan->in_blocks = ds_blocks(x.c);
     plan->out_blocks = ds_blocks(y.c);
     plan->groups = (plan->out_blocks * DS_BLOCK + WINO_GROUP - 1) / WINO_GROUP;
+}
+
+/* The transformed weights of a group, `depth` input channels at a time. */
+static void set_weights(winograd *plan, int64_t depth)
+{
     int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK, WINO_GROUP);
-    plan->u_stride = odd_lines(plan->in_blocks * DS_BLOCK * columns);
+    plan->depth = depth;
+    plan->u_stride = odd_lines(depth * columns);
     plan->u_group = XI * plan->u_stride;
 }
 
-static void set_order(winograd *plan)
+static int64_t weight_bytes(const winograd *plan)
 {
-    int64_t weights = plan->groups * plan->u_group * (int64_t)sizeof(float);
+    return plan->groups * plan->u_group * (int64_t)sizeof(float);
+}
+
+static void set_order(winograd *plan, bool constant)
+{
     int64_t tile = XI * (int64_t)sizeof(float) * plan->in_blocks * DS_BLOCK;
     int64_t product = XI * (int64_t)sizeof(float) * WINO_GROUP;
-    plan->by_group = weights > STREAM_BYTES;
-    plan->step = plan->by_group ? BAND_BYTES / tile : SCRATCH_BYTES / (tile + product);
+    bool few = plan->tiles <= FEW_TILES;
+    set_weights(plan, plan->in_blocks * DS_BLOCK);
+    plan->keep = constant && weight_bytes(plan) <= KEEP_BYTES;
+    plan->by_group = weight_bytes(plan) > STREAM_BYTES || (few && plan->groups >= MANY_GROUPS);
+    if (plan->by_group && few && !plan->keep)
+        set_weights(plan, ds_minimum(plan->depth, CHUNK));
+    plan->step = plan->by_group
+                     ? BAND_BYTES / tile
+                     : ds_minimum(SCRATCH_BYTES / (tile + product), plan->tiles / BLOCKS + SIX);
     plan->step = ds_minimum(plan->step, plan->tiles) + SIX - 1;
     plan->step -= plan->step % SIX;
     int64_t runs = plan->tiles / (plan->step * RUNS);
@@ -118,7 +144,28 @@ static int64_t shared_floats(const winograd *plan)
 
 static int64_t worker_floats(const winograd *plan)
 {
-    return XI * plan->m_stride + (plan->by_group ? plan->u_group : XI * plan->v_stride);
+    int64_t weights = plan->keep ? 0 : plan->u_group;
+    return XI * plan->m_stride + (plan->by_group ? weights : XI * plan->v_stride);
+}
+
+/* 16 output by 16 input channels: w (16, 16, 9), w_step floats between the rows, to taps. */
+static void turn_taps(const float *w, int64_t w_step, float *taps)
+{
+    for (int64_t i = 0; i < DS_BLOCK; i += 4)
+        for (int64_t j = 0; j < DS_BLOCK * 9; j += 4)
+            ds_transpose_4(w + i * w_step + j, w_step, taps + j * DS_BLOCK + i, DS_BLOCK);
+}
+
+/* The same backward, where the rows of w are the input channels. */
+static void turn_taps_backward(const float *w, int64_t w_step, float *taps)
+{
+    for (int64_t i = 0; i < DS_BLOCK; i++, w += w_step, taps += 9 * DS_BLOCK)
+        for (int64_t j = 0; j < DS_BLOCK; j += 4) {
+            for (int64_t k = 0; k < 8; k += 4)
+                ds_transpose_4(w + j * 9 + k, 9, taps + (8 - k) * DS_BLOCK + j, -DS_BLOCK);
+            for (int64_t lane = j; lane < j + 4; lane++)
+                taps[lane] = w[lane * 9 + 8];
+        }
 }
 
 /* Spreads the weights of 16 output and 16 input channels as taps (input, 9, output). */
@@ -128,8 +175,15 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     const float *weights = conv->w->data;
     int64_t row = conv->backward ? in : out, column = conv->backward ? out : in;
     int64_t rows = ds_minimum(DS_BLOCK, w.n - row), columns = ds_minimum(DS_BLOCK, w.c - column);
-    if (rows < DS_BLOCK || columns < DS_BLOCK)
-        memset(taps, 0, DS_BLOCK * 9 * DS_BLOCK * sizeof(float));
+    if (rows == DS_BLOCK && columns == DS_BLOCK) {
+        weights += (row * w.c + column) * 9;
+        if (conv->backward)
+            turn_taps_backward(weights, w.c * 9, taps);
+        else
+            turn_taps(weights, w.c * 9, taps);
+        return;
+    }
+    memset(taps, 0, DS_BLOCK * 9 * DS_BLOCK * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         const float *from = weights + ((row + i) * w.c + column) * 9;
         if (conv->backward)
@@ -142,17 +196,18 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     }
 }
 
-/* The weights of a group as u (36, columns / strip, input channels, strip). */
-static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t group, float *u)
+/* The weights of a group and `channels` input channels as u (36, columns / strip, channels,
+   strip). */
+static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t group,
+                              int64_t first, int64_t channels, float *u)
 {
     float taps[DS_BLOCK * 9 * DS_BLOCK];
-    int64_t channels = plan->in_blocks * DS_BLOCK;
     int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
     for (int64_t j = 0; j < columns; j += DS_BLOCK) {
         int64_t strip = j - j % plan->slots->strip;
         int64_t width = ds_minimum(columns - strip, plan->slots->strip);
         for (int64_t in = 0; in < channels; in += DS_BLOCK) {
-            gather_taps(conv, group * WINO_GROUP + j, in, taps);
+            gather_taps(conv, group * WINO_GROUP + j, first + in, taps);
             for (int64_t i = 0; i < DS_BLOCK; i++)
                 plan->slots->winograd_weights(taps + i * 9 * DS_BLOCK,
                                               u + strip * channels + (in + i) * width + j - strip,
@@ -165,7 +220,7 @@ static void weights_item(void *context, int64_t group, int worker)
 {
     (void)worker;
     const work *w = context;
-    transform_weights(w->plan, &w->conv, group, w->u + group * w->plan->u_group);
+    transform_weights(w->plan, &w->conv, group, 0, w->plan->depth, w->u + group * w->plan->u_group);
 }
 
 /* Where a tile starts. */
@@ -274,18 +329,20 @@ static void next_lines(const work *w, int64_t group, int64_t xi, int64_t first, 
                              block, plan->out_blocks, first, xi / 2 % 4, 1);
 }
 
+/* The products of a group for input channels [begin, begin + channels). */
 static void multiply(const work *w, const float *v, const float *u, float *m, int64_t tiles,
-                     int64_t group, int64_t first, int64_t next)
+                     int64_t group, int64_t begin, int64_t channels, int64_t first, int64_t next)
 {
     const winograd *plan = w->plan;
     int64_t columns = ds_minimum(plan->out_blocks * DS_BLOCK - group * WINO_GROUP, WINO_GROUP);
+    int64_t sixes = (tiles + SIX - 1) / SIX;
     for (int64_t xi = 0; xi < XI; xi++) {
         ds_lines lines[WINO_NEXT];
         next_lines(w, group, xi, first, next, lines);
-        plan->slots->winograd_multiply(v + xi * plan->v_stride, u + xi * plan->u_stride,
-                                       m + xi * plan->m_stride, (tiles + SIX - 1) / SIX,
-                                       plan->in_blocks * DS_BLOCK, columns,
-                                       u + (xi + 1) * plan->u_stride, lines);
+        plan->slots->winograd_multiply(v + xi * plan->v_stride + begin * sixes * SIX,
+                                       u + xi * plan->u_stride, m + xi * plan->m_stride, sixes,
+                                       channels, columns, begin > 0, u + (xi + 1) * plan->u_stride,
+                                       lines);
     }
 }
 
@@ -301,7 +358,7 @@ static void blocks_item(void *context, int64_t item, int worker)
         int64_t sixes = (count + SIX - 1) / SIX;
         transform_input(w, first, sixes * SIX, 0, sixes, v);
         for (int64_t group = 0; group < plan->groups; group++) {
-            multiply(w, v, w->u + group * plan->u_group, m, count, group, first,
+            multiply(w, v, w->u + group * plan->u_group, m, count, group, 0, plan->depth, first,
                      next < end ? next : plan->tiles);
             transform_output(w, first, count, group, m);
         }
@@ -321,8 +378,16 @@ static void group_item(void *context, int64_t group, int worker)
     const work *w = context;
     const winograd *plan = w->plan;
     float *m = w->scratch + worker * worker_floats(plan), *u = m + XI * plan->m_stride;
-    transform_weights(plan, &w->conv, group, u);
-    multiply(w, w->scratch - XI * plan->v_stride, u, m, w->tiles, group, w->first, plan->tiles);
+    int64_t channels = plan->in_blocks * DS_BLOCK;
+    for (int64_t begin = 0; begin < channels; begin += plan->depth) {
+        int64_t count = ds_minimum(plan->depth, channels - begin);
+        if (plan->keep)
+            u = plan->kept + group * plan->u_group;
+        else
+            transform_weights(plan, &w->conv, group, begin, count, u);
+        multiply(w, w->scratch - XI * plan->v_stride, u, m, w->tiles, group, begin, count, w->first,
+                 plan->tiles);
+    }
     transform_output(w, w->first, w->tiles, group, m);
 }
 
@@ -340,8 +405,7 @@ static void release(ds_backend *backend, ds_step *step)
 static ds_code keep_weights(ds_backend *backend, winograd *plan, const ds_conv *conv,
                             ds_status *status)
 {
-    size_t bytes = (size_t)(plan->groups * plan->u_group) * sizeof(float);
-    ds_code code = ds_alloc_raw(backend->alloc, bytes, &plan->kept, status);
+    ds_code code = ds_alloc_raw(backend->alloc, (size_t)weight_bytes(plan), &plan->kept, status);
     if (code != DS_OK)
         return code;
     work w = {.plan = plan, .conv = *conv, .u = plan->kept};
@@ -368,15 +432,14 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     step->prepared = plan;
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
-    set_order(plan);
+    set_order(plan, step->constant[1]);
     DS_TRY(
         list_pixels(backend, &conv, plan->tiles_y, plan->top, conv.x->shape.h, &plan->row, status));
     DS_TRY(list_pixels(backend, &conv, plan->tiles_x, plan->left, conv.x->shape.w, &plan->column,
                        status));
-    size_t weights = (size_t)(plan->groups * plan->u_group) * sizeof(float);
-    if (step->constant[1] && !plan->by_group && weights <= KEEP_BYTES) {
+    if (plan->keep) {
         DS_TRY(keep_weights(backend, plan, &conv, status));
-        step->prepared_bytes = weights;
+        step->prepared_bytes = (size_t)weight_bytes(plan);
     }
     step->workspace_bytes = (size_t)(plan->out_blocks * DS_BLOCK + shared_floats(plan) +
                                      ds_pool_threads(backend->pool) * worker_floats(plan)) *

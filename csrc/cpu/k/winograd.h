@@ -146,15 +146,15 @@ static inline void DS_SLOT(fetch)(const ds_lines *lines, int64_t part, int64_t p
         __builtin_prefetch(lines->at + i * DS_BLOCK, 0, 2);
 }
 
-/* M = V U of one of the 36 products: v (depth / 64, sixes, 4, 6, 16) with fewer blocks
-   of channels in the last part, u (columns / STRIP, depth,
-   STRIP) with a narrower last strip, m (6 sixes, WINO_GROUP). The sum is closed every 64 input
-   channels: a sum of sums loses less than one long sum, and the weights of 64 stay in the first
-   cache. The memory to be read after this is fetched meanwhile, and `after`, the weights of the
-   product to come. */
+/* M = V U, or with `add` M += V U, of one of the 36 products: v (depth / 64, sixes, 4, 6, 16) with
+   fewer blocks of channels in the last part, u (columns / STRIP, depth, STRIP) with a narrower last
+   strip, m (6 sixes, WINO_GROUP). The sum is closed every 64 input channels: a sum of sums loses
+   less than one long sum, and the weights of 64 stay in the first cache. The memory to be read
+   after this is fetched meanwhile, and `after`, the weights of the product to come. */
 static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, float *m,
                                               int64_t sixes, int64_t depth, int64_t columns,
-                                              const float *after, const ds_lines next[WINO_NEXT])
+                                              bool add, const float *after,
+                                              const ds_lines next[WINO_NEXT])
 {
     for (int64_t begin = 0; begin < depth; begin += 64) {
         int64_t channels = depth - begin < 64 ? depth - begin : 64;
@@ -165,7 +165,8 @@ static TARGET void DS_SLOT(winograd_multiply)(const float *v, const float *u, fl
             for (int j = 0; begin == 0 && j < WINO_NEXT; j++)
                 DS_SLOT(fetch)(&next[j], six, sixes);
             DS_SLOT(winograd_six)(value, u + begin * width, m + six * 6 * WINO_GROUP, depth,
-                                  columns, channels, begin > 0, ahead + six % 2 * 2 * DS_BLOCK);
+                                  columns, channels, add || begin > 0,
+                                  ahead + six % 2 * 2 * DS_BLOCK);
         }
     }
 }
