@@ -72,7 +72,7 @@ static ds_code check_arguments(const ds_graph *graph, ds_id loss, const ds_id *w
 static ds_code collect(const reverse *r, const ds_id *wrt, size_t count, ds_id *out,
                        ds_status *status)
 {
-    char text[80];
+    char text[128];
     for (size_t i = 0; i < count; i++) {
         out[i] = r->grad[wrt[i]];
         if (out[i] != DS_NONE)

@@ -32,7 +32,7 @@ static ds_code print_step(const ds_plan *plan, size_t i, text *t, ds_status *sta
     const ds_step *step = &plan->steps[i];
     const ds_shape s = step->out->shape;
     const ds_place *place = &plan->places[plan->order[i]];
-    char name[80];
+    char name[128];
     ds_graph_describe(&plan->graph, plan->order[i], name, sizeof name);
     return print(t, plan->alloc, status,
                  "%4zu  %-24s %-24s (%lld, %lld, %lld, %lld)%s%s%s%s at %zu, %zu bytes%s\n", i,

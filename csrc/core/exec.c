@@ -34,7 +34,7 @@ static ds_id bad_step(const ds_plan *plan, size_t last)
 
 static ds_code name_culprit(const ds_plan *plan, size_t last, ds_status *status)
 {
-    char checked[80], culprit[80];
+    char checked[128], culprit[128];
     ds_id found = bad_leaf(plan);
     if (found == DS_NONE)
         found = bad_step(plan, last);
@@ -56,7 +56,7 @@ static void poison_dead(const ds_plan *plan, int32_t step)
 
 static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
 {
-    char text[80];
+    char text[128];
     const ds_id out = plan->order[step];
     const ds_place *place = &plan->places[out];
     const unsigned char *guard = plan->arena + place->offset + place->bytes;

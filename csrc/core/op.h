@@ -52,7 +52,7 @@ typedef struct ds_node {
     ds_id in[DS_MAX_INPUTS];
     int64_t attr[DS_MAX_ATTRS]; /* read it with DS_ATTR */
     ds_tensor out;              /* shape and kind; data only for constants and initial values */
-    char name[32];              /* given by the caller; in messages and dumps */
+    char name[64];              /* given by the caller; in messages and dumps */
 } ds_node;
 
 /* DS_ATTR(conv2d, attr): the attributes as the op's own struct. */

@@ -4,7 +4,7 @@
 static PyObject *raise_numerical(const ds_module_state *state, const ds_graph *graph,
                                  const ds_status *status)
 {
-    char layer[80] = "";
+    char layer[128] = "";
     if (graph && status->node >= 0)
         ds_graph_describe(graph, status->node, layer, sizeof layer);
     PyObject *arguments = Py_BuildValue("(s)", status->text);

@@ -100,7 +100,7 @@ static PyObject *node_name(PyObject *self, void *Py_UNUSED(closure))
 
 static PyObject *node_repr(PyObject *self)
 {
-    char text[80];
+    char text[128];
     const ds_py_node *node = (ds_py_node *)self;
     const ds_shape s = look(self)->out.shape;
     ds_graph_describe(&node->graph->graph, node->id, text, sizeof text);

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from depthstyle.errors import WeightsError
 from depthstyle.networks.adain import ADAIN_DECODER, ADAIN_ENCODER
 from depthstyle.networks.feature_network import FeatureNetwork
+from depthstyle.networks.hourglass import HOURGLASS
 from depthstyle.networks.johnson import JOHNSON
 from depthstyle.networks.loaded import LoadedNetwork
+from depthstyle.networks.midas_large import MIDAS_LARGE
+from depthstyle.networks.midas_small import MIDAS_SMALL
+from depthstyle.networks.monodepth2 import MONODEPTH2
 from depthstyle.networks.network import Network, Weights
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
 from depthstyle.networks.vgg import ENCODER, VGG16, VGG19, VGG19_CAFFE
@@ -42,6 +46,10 @@ _NETWORKS = {
         JOHNSON,
         ADAIN_ENCODER,
         ADAIN_DECODER,
+        MONODEPTH2,
+        MIDAS_SMALL,
+        MIDAS_LARGE,
+        HOURGLASS,
     )
 }
 

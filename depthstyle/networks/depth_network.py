@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ class DepthNetwork:
         pixels.
     output : str or tuple
         The output of the module that is the depth, (N, 1, h, w).
+    features : tuple of str
+        The outputs of the module's encoder, from fine to coarse.
     nearness : bool
         The output grows with the nearness (disparity, inverse depth) and not with the distance.
     logarithmic : bool
@@ -39,6 +41,7 @@ class DepthNetwork:
     network: Network
     input_size: Callable[[int, int], tuple[int, int]]
     output: Name
+    features: tuple[Name, ...]
     nearness: bool
     logarithmic: bool = False
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -52,9 +55,21 @@ class DepthNetwork:
         return self.network.name
 
     def add(self, graph: Any, image: Any, weights: Weights) -> Any:
-        """Add the network to a graph, from a picture to the raw output.
+        """Add the network to a graph, from a picture to the raw output; see `add_outputs`.
 
-        Every step is a node, so that gradients flow from the output to the picture.
+        Returns
+        -------
+        Node (N, 1, h, w)
+            The module's output at the size at which it saw the picture, or a part of that size.
+        """
+        return self.add_outputs(graph, image, weights, [self.output])[self.output]
+
+    def add_outputs(
+        self, graph: Any, image: Any, weights: Weights, names: Iterable[Name]
+    ) -> dict[Name, Any]:
+        """Add the network to a graph, from a picture to outputs of the module.
+
+        Every step is a node, so that gradients flow from the outputs to the picture.
 
         Parameters
         ----------
@@ -65,10 +80,12 @@ class DepthNetwork:
         weights : mapping of str to array
             The weights under their published keys, or what ``network.prepare`` made of them.
 
+        names : iterable of str or tuple
+            The wanted outputs, as `output` and `features`.
+
         Returns
         -------
-        Node (N, 1, h, w)
-            The module's output at the size at which it saw the picture, or a part of that size.
+        dict of str or tuple to Node
 
         Raises
         ------
@@ -78,7 +95,7 @@ class DepthNetwork:
         h, w = self.input_size(*image.shape[2:])
         x = graph.resize(image, h=h, w=w, **self.resize_in)
         x = _normalise(graph, x, self.mean, self.std)
-        return self.network.add(graph, x, weights, [self.output])[self.output]
+        return self.network.add(graph, x, weights, names)
 
     def add_output_resize(self, graph: Any, raw: Any, size: tuple[int, int]) -> Any:
         """Add the resizing of the raw output (N, 1, h, w) to a picture's height and width."""

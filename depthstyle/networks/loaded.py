@@ -69,7 +69,8 @@ class LoadedNetwork:
         Returns
         -------
         float32 (N, C, h, w), or dict of str or tuple to such arrays
-            What the module returns, or each of `outputs` under the name that it was asked by.
+            What the module returns (those of MiDaS leave out C, which is 1), or each of `outputs`
+            under the name that it was asked by.
 
         Raises
         ------
@@ -83,8 +84,9 @@ class LoadedNetwork:
         x = self._checked_input(x, names)
         plan, _ = self._plan(x.shape, names, gradient=False)
         maps = plan.run({"x": x})
-        single = outputs is None and not self.network.returns
-        return maps[0] if single else dict(zip(names, maps, strict=True))
+        if outputs is None and not self.network.returns:
+            return maps[0][:, 0] if self.network.planar else maps[0]
+        return dict(zip(names, maps, strict=True))
 
     def gradient(self, x: Array, dy: Array | Mapping[Name, Array]) -> Array:
         """Return the gradient of sum(y * dy) with respect to x, where y is ``net(x)``.
@@ -109,6 +111,7 @@ class LoadedNetwork:
             As for the call.
         """
         given = dy if isinstance(dy, Mapping) else {self.network.layers[-1]: dy}
+        planar = self.network.planar and given is not dy
         names = self._names(given)
         x = self._checked_input(x, names)
         plan, shapes = self._plan(x.shape, names, gradient=True)
@@ -116,9 +119,10 @@ class LoadedNetwork:
         for name, shape in zip(names, shapes, strict=True):
             label = f"dy[{name!r}]" if isinstance(dy, Mapping) else "dy"
             array = _checked(given[name], label)
-            if array.shape != shape:
-                raise ValueError(f"{label}: shape {array.shape}, the output has {shape}")
-            feeds[f"dy {name}"] = array
+            wanted = (shape[0], *shape[2:]) if planar else shape
+            if array.shape != wanted:
+                raise ValueError(f"{label}: shape {array.shape}, the output has {wanted}")
+            feeds[f"dy {name}"] = array.reshape(shape)
         return plan.run(feeds)[0]
 
     def _names(self, names: Any) -> tuple[Name, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ Weights = Mapping[str, NDArray[Any]]
 
 Name = Hashable
 """What an output is called: a string (``"relu4_1"``) or what the module uses, ``("disp", 0)``."""
+
+
+class ConvNorm(NamedTuple):
+    """What the keys of a convolution, and of the batch norm after it, begin with."""
+
+    conv: str
+    norm: str
+    affine: bool = True
+    """The norm has a gamma and a beta."""
 
 
 class Folded(dict[str, NDArray[Any]]):
@@ -51,6 +60,8 @@ class Network:
     prepare : callable
         ``prepare(weights)`` turns the published arrays into those that `add_layers` takes; for
         arrays that were prepared already it returns them. `fold_batch_norms` is one.
+    planar : bool
+        The module leaves the one channel of its output out: it returns (N, H, W).
     files : tuple of str
         What its published files are called, where they are more than one.
     """
@@ -65,6 +76,7 @@ class Network:
     multiple: int = 1
     smallest: int | Callable[[Weights], int] = 1
     prepare: Callable[[Weights], Weights] = lambda weights: weights
+    planar: bool = False
     files: tuple[str, ...] = ()
 
     def layer(self, name: Name) -> Name:
@@ -213,9 +225,7 @@ def add_conv(
     return graph.conv2d(*inputs, groups=groups, **attributes)
 
 
-def fold_batch_norms(
-    weights: Weights, pairs: Iterable[tuple[str, str]], epsilon: float = 1e-5, affine: bool = True
-) -> Folded:
+def fold_batch_norms(weights: Weights, pairs: Iterable[ConvNorm], epsilon: float = 1e-5) -> Folded:
     """Make each batch norm part of the convolution before it.
 
     gamma (w * x + b - mean) / sqrt(var + epsilon) + beta is the convolution with the weight s w
@@ -226,12 +236,10 @@ def fold_batch_norms(
     ----------
     weights : mapping of str to array
         The weights under their published keys; returned as they are if they were folded before.
-    pairs : iterable of (str, str)
-        What the keys of each convolution and of its norm begin with.
+    pairs : iterable of ConvNorm
+        Each convolution and its norm.
     epsilon : float, optional
         That of the norms.
-    affine : bool, optional
-        False where the norms have no gamma and beta.
 
     Returns
     -------
@@ -246,7 +254,7 @@ def fold_batch_norms(
     if isinstance(weights, Folded):
         return weights
     folded = Folded(weights)
-    for conv, norm in pairs:
+    for conv, norm, affine in pairs:
         weight = take(weights, f"{conv}.weight", (None,) * 4)
         outputs = weight.shape[:1]
         mean, var = (
