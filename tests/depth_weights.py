@@ -203,10 +203,10 @@ def _array(random, key, shape):
 
 
 SIZES = {
-    "monodepth2": (2, 3, 64, 96),
-    "midas-small": (2, 3, 64, 96),
+    "monodepth2": (1, 3, 64, 96),
+    "midas-small": (2, 3, 32, 64),
     "midas-large": (2, 3, 64, 32),
-    "hourglass": (2, 3, 32, 48),
+    "hourglass": (1, 3, 32, 48),
 }
 
 

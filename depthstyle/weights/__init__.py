@@ -17,6 +17,10 @@ from depthstyle.weights.formats import TensorFile, open
 __all__ = ["TensorFile", "add", "embedded", "find", "get", "load", "open"]
 
 _COUNTER = ".num_batches_tracked"
+_TRAINING = "optimizer."
+_MODEL = "model."
+_PARAMETERS = ("weight", "bias", "running_mean", "running_var", "running_std")
+"""Names of what a module of Torch7 has learnt; its file holds the module's scratch tensors too."""
 
 EMBEDDED = Path(__file__).parent / "encoder.safetensors"
 """The file of `embedded`."""
@@ -40,7 +44,9 @@ def load(
     Returns
     -------
     dict of str to float32 array
-        The arrays under the keys of the file; the batch counters of norms are left out.
+        The arrays under the keys of the file; the batch counters of norms are left out, and so is
+        all but the model where PyTorch saved a state of training. A number that stands beside the
+        arrays, as the size of pictures in monodepth2's, becomes an array without dimensions.
 
     Raises
     ------
@@ -51,7 +57,15 @@ def load(
     keys = [key for key in file if not key.endswith(_COUNTER)]
     if without is not None:
         keys = [key for key in keys if not key.startswith(without)]
-    return {key: _checked(file[key], f"{path}: {key}") for key in keys}
+    if file.format == "Torch7":
+        keys = [key for key in keys if key.endswith(_PARAMETERS)]
+    prefix = _MODEL if any(key.startswith(_TRAINING) for key in keys) else ""
+    arrays = {
+        key.removeprefix(prefix): _checked(file[key], f"{path}: {key}")
+        for key in keys
+        if key.startswith(prefix)
+    }
+    return arrays | {key: np.array(number, np.float32) for key, number in file.numbers.items()}
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from torch_networks import depth  # noqa: E402
 COUNTER = ".num_batches_tracked"
 
 
-INPUTS = range(7, 15)
+INPUTS = range(7, 12)
 
 
 def outputs(name, seed, dtype):

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from depthstyle.weights.formats.source import Source
-from depthstyle.weights.formats.tensors import ELEMENTS, Element, Storage, Tensor, flatten
+from depthstyle.weights.formats.tensors import ELEMENTS, Element, Storage, Tensor, TensorFile, flatten
 from depthstyle.weights.formats.unpickler import Builder
 
 _FIX = "nothing of it was executed; save the model's state_dict() alone, or as safetensors"
+
+_LARGEST_NUMBER = 2**53
+"""Larger integers are no settings of a network, and have no exact float."""
 
 _STORAGES = {
     "FloatStorage": "float32",
@@ -79,13 +82,29 @@ def refuse_code(source: Source) -> Any:
     raise source.error("it holds a model's Python code, not its weights", _FIX)
 
 
-def name_tensors(root: Any, source: Source) -> dict[str, Tensor]:
-    """Return the tensors of a saved object by name, without the prefix of `DataParallel`."""
+def tensor_file(root: Any, source: Source, format: str) -> TensorFile:
+    """Return what a saved object holds, by name without the prefix of `DataParallel`.
+
+    Parameters
+    ----------
+    root : object
+        What the pickle holds.
+    source : Source
+        The file.
+    format : str
+        The format's name for people.
+    """
     tensors = flatten(root, source)
     prefix = "module."
     if all(name.startswith(prefix) for name in tensors):
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    entries = root.items() if isinstance(root, dict) else ()
+    numbers = {
+        str(key): float(value)
+        for key, value in entries
+        if isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER
+    }
+    return TensorFile(source, format, tensors, numbers=numbers)
 
 
 def storage_id(source: Source, value: Any, parts: int) -> tuple[Element, str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthstyle.weights.formats.pytorch import globals_of, name_tensors, storage_id
+from depthstyle.weights.formats.pytorch import globals_of, tensor_file, storage_id
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Element, Storage, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler
@@ -36,7 +36,7 @@ def read(source: Source) -> TensorFile:
         first.load(cursor)
         offsets = _find_storages(source, cursor, first.announced)
         root = _Object(source, offsets).load(Cursor(source, file, start))
-    return TensorFile(source, "PyTorch legacy", name_tensors(root, source))
+    return tensor_file(root, source, "PyTorch legacy")
 
 
 def _check_header(source: Source, cursor: Cursor) -> None:

@@ -6,7 +6,7 @@ import tarfile
 from typing import Any, BinaryIO
 
 from depthstyle.errors import WeightsError
-from depthstyle.weights.formats.pytorch import StorageType, globals_of, name_tensors, refuse_code
+from depthstyle.weights.formats.pytorch import StorageType, globals_of, tensor_file, refuse_code
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Element, Storage, Tensor, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler
@@ -37,7 +37,7 @@ def read(source: Source) -> TensorFile:
 
         cursor = Cursor(source, file, *starts["pickle"])
         root = Unpickler(cursor, globals_of(source), load).load()
-    return TensorFile(source, "PyTorch tar", name_tensors(root, source))
+    return tensor_file(root, source, "PyTorch tar")
 
 
 def _locate(source: Source, file: BinaryIO) -> dict[str, tuple[int, int]]:

@@ -8,7 +8,7 @@ import zlib
 from typing import Any, BinaryIO
 
 from depthstyle.errors import WeightsError
-from depthstyle.weights.formats.pytorch import globals_of, name_tensors, refuse_code, storage_id
+from depthstyle.weights.formats.pytorch import globals_of, tensor_file, refuse_code, storage_id
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Storage, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler
@@ -60,7 +60,7 @@ class _Archive:
             raise self._source.error("its bytes are in big-endian order", "convert the file")
         cursor = Cursor.of_bytes(self._source, self._bytes(self._members[pickles[0]]))
         unpickler = Unpickler(cursor, globals_of(self._source), self._load)
-        return TensorFile(self._source, "PyTorch zip", name_tensors(unpickler.load(), self._source))
+        return tensor_file(unpickler.load(), self._source, "PyTorch zip")
 
     def _locate(self) -> dict[str, int]:
         """Return where each member's bytes start, none inside another and none compressed."""

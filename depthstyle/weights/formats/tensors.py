@@ -186,8 +186,10 @@ class TensorFile(Mapping[str, NDArray[Any]]):
     format : str
         The format's name for people.
     tensors : mapping of str to Tensor
-    bytes : int, optional
-        The size of what holds the tensors, if that is more than the file.
+    size : int, optional
+        Bytes of what holds the tensors, if that is more than the file.
+    numbers : mapping of str to float, optional
+        Numbers that stand beside the tensors.
 
     Attributes
     ----------
@@ -196,13 +198,19 @@ class TensorFile(Mapping[str, NDArray[Any]]):
     format : str
     tensors : dict of str to Tensor
         Shapes and types, without reading.
+    numbers : dict of str to float
     """
 
     def __init__(
-        self, source: Source, format: str, tensors: Mapping[str, Tensor], size: int | None = None
+        self,
+        source: Source,
+        format: str,
+        tensors: Mapping[str, Tensor],
+        size: int | None = None,
+        numbers: Mapping[str, float] | None = None,
     ) -> None:
         self.path, self.format = source.path, format
-        self.tensors = dict(tensors)
+        self.tensors, self.numbers = dict(tensors), dict(numbers or {})
         if not self.tensors:
             raise source.error(f"{format} without tensors", "give a file that holds weights")
         claimed, held = self.bytes, source.size if size is None else size
