@@ -326,7 +326,7 @@ def test_registry_is_complete():
     assert len(set(names)) == len(names)
     for name, file in registry.PUBLISHED.items():
         assert name == file.name
-        assert file.url.startswith(("https://", "http://cs.stanford.edu/"))
+        assert file.url.startswith(("https://", "http://cs.stanford.edu/", "http://www.cs.cornell"))
         assert file.size is None or file.size > 0
         assert file.licence
         assert set(file.sha256) <= set("0123456789abcdef")

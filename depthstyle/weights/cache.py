@@ -9,6 +9,7 @@ from pathlib import Path
 
 from depthstyle.errors import WeightsError
 from depthstyle.lock import Lock
+from depthstyle.weights.archive import unpack
 from depthstyle.weights.download import Resuming
 from depthstyle.weights.formats import open as open_weights
 from depthstyle.weights.registry import PUBLISHED, Published, published
@@ -27,7 +28,7 @@ def folder() -> Path:
 
 
 def find(name: str) -> Path | None:
-    """Return the file of a name of the registry if it is in the cache.
+    """Return the file, or folder of files, of a name of the registry if it is in the cache.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def find(name: str) -> Path | None:
         The name is unknown.
     """
     path = folder() / published(name).filename
-    return path if path.is_file() else None
+    return path if path.exists() else None
 
 
 def get(
@@ -63,7 +64,8 @@ def get(
     Returns
     -------
     Path
-        The file in the cache, for `depthstyle.weights.open` and `depthstyle.networks.load`.
+        The file in the cache, for `depthstyle.weights.open` and `depthstyle.networks.load`; of an
+        archive the folder with its files, for `depthstyle.networks.load`.
 
     Raises
     ------
@@ -108,19 +110,26 @@ def add(
     WeightsError
         The file cannot be read, or is not the published one.
     """
-    open_weights(path)
     if Path(path).is_dir():
         raise WeightsError(f"{path}: a folder; only single files are kept, use it where it is")
+    file = _archive(path) if name is None else published(name)
+    if file is None or not file.members:
+        open_weights(path)
     digest = sha256(path)
-    file = _recognise(path, digest) if name is None else published(name)
-    if not digest.startswith(file.sha256):
+    file = file or _recognise(path, digest)
+    if not digest.startswith(file.sha256) or file.md5 not in ("", _digest(path, "md5")):
         raise WeightsError(
-            f"{path}: SHA-256 {digest}, but {file.name} is published with {file.sha256}; it is "
-            "damaged or another file, get it again or give its path where it is used"
+            f"{path}: SHA-256 {digest}, but {file.name} is published with "
+            f"{file.sha256 or f'MD5 {file.md5}'}; it is damaged or another file, get it again or "
+            "give its path where it is used"
         )
     _check_licence(file, accept_non_commercial)
     target = folder() / file.filename
     _make_folder()
+    if file.members:
+        shutil.rmtree(target, ignore_errors=True)
+        unpack(Path(path), file.members, target)
+        return target
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
         shutil.copyfile(path, temporary)
@@ -132,8 +141,18 @@ def add(
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
+    return _digest(path, "sha256")
+
+
+def _digest(path: str | os.PathLike[str], algorithm: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _archive(path: str | os.PathLike[str]) -> Published | None:
+    """Return the published archive that a file is, recognised by its MD5."""
+    archives = {file.md5: file for file in PUBLISHED.values() if file.md5}
+    return archives.get(_digest(path, "md5")) if os.path.isfile(path) else None
 
 
 def _recognise(path: str | os.PathLike[str], digest: str) -> Published:
@@ -172,7 +191,7 @@ def _download(file: Published, progress: bool) -> Path:
     import pooch
 
     _make_folder()
-    target = folder() / file.filename
+    target = folder() / file.download_name
     downloader = Resuming(file, target.with_name(f"{target.name}.part"), progress)
     logger = pooch.get_logger()
     level = logger.level
@@ -180,11 +199,16 @@ def _download(file: Published, progress: bool) -> Path:
     try:
         with Lock(target, wait=True):
             # of two processes the second finds what the first has brought
-            found = pooch.retrieve(
-                file.url, None, fname=file.filename, path=folder(), downloader=downloader
+            if (folder() / file.filename).exists():
+                return folder() / file.filename
+            pooch.retrieve(
+                file.url, None, fname=file.download_name, path=folder(), downloader=downloader
             )
+            if file.members:
+                unpack(target, file.members, folder() / file.filename)
+                target.unlink()
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written ({error}); make room or rights") from error
     finally:
         logger.setLevel(level)
-    return Path(found)
+    return folder() / file.filename

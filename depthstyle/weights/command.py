@@ -45,9 +45,11 @@ def run_list(args: argparse.Namespace) -> None:
     width = max(map(len, PUBLISHED))
     for file in PUBLISHED.values():
         state = "in cache" if cache.find(file.name) else ""
-        digest = file.sha256[:8] or "none"
+        digest = f"SHA-256 {file.sha256[:8] or 'none':8}"
+        if file.md5:
+            digest = f"MD5 {file.md5[:12]}"
         size = "size unknown" if file.size is None else f"{file.size / 2**20:.1f} MiB"
-        print(f"{file.name:{width}} {size:>12}  {state:8}  SHA-256 {digest:8}  {file.licence}")
+        print(f"{file.name:{width}} {size:>12}  {state:8}  {digest}  {file.licence}")
     print(f"cache: {cache.folder()}")
 
 
@@ -61,7 +63,9 @@ def run_get(args: argparse.Namespace) -> None:
     path = cache.get(
         args.name, accept_non_commercial=args.accept_non_commercial, offline=args.offline
     )
-    print(f"{path}\nSHA-256 {cache.sha256(path)}{'' if file.sha256 else ' (none is published)'}")
+    print(path)
+    if path.is_file():
+        print(f"SHA-256 {cache.sha256(path)}{'' if file.sha256 else ' (none is published)'}")
 
 
 def run_import(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ _REDIRECTS = 5
 _CHUNK = 1 << 14
 """Bytes that an attempt that is cut may lose."""
 _LARGEST_RATIO = 2
-_LARGEST_UNKNOWN = 256 << 20
+_LARGEST_UNKNOWN = 1 << 30
 _GONE = (404, 410)
 _PAGE = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _POINTER = b"version https://git-lfs"
@@ -155,15 +155,15 @@ class Resuming:
                 bar.update(len(chunk))
 
     def _check(self) -> None:
-        with open(self._part, "rb") as part:
-            digest = hashlib.file_digest(part, "sha256").hexdigest()
-        if not digest.startswith(self._file.sha256):
-            self._part.unlink()
-            raise WeightsError(
-                f"{self._file.url}: what came has SHA-256 {digest}, published is "
-                f"{self._file.sha256}; it was damaged on the way or replaced, try again or get it "
-                "elsewhere"
-            )
+        for name, published in (("SHA-256", self._file.sha256), ("MD5", self._file.md5)):
+            with open(self._part, "rb") as part:
+                digest = hashlib.file_digest(part, name.replace("-", "")).hexdigest()
+            if not digest.startswith(published):
+                self._part.unlink()
+                raise WeightsError(
+                    f"{self._file.url}: what came has {name} {digest}, published is {published}; "
+                    "it was damaged on the way or replaced, try again or get it elsewhere"
+                )
 
 
 def _first_byte(response: Any) -> int | None:

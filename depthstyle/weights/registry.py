@@ -8,6 +8,8 @@ from depthstyle.errors import WeightsError
 
 _MIB = 1 << 20
 _TORCHVISION = "code BSD-3-Clause, weights not stated separately"
+_MIDAS = "MIT"
+_MIDAS_LARGE = "MIT, but made from a backbone under CC-BY-NC 4.0, non-commercial"
 _JOHNSON = "free for personal and research use only; commercial use needs the authors' consent"
 
 
@@ -33,6 +35,10 @@ class Published:
         What the publisher says.
     non_commercial : bool
         The licence forbids commercial use.
+    md5 : str
+        Its MD5 in hexadecimal where that is what is published.
+    members : tuple of str
+        For an archive, the ends of the paths of the files in it that are kept.
     """
 
     name: str
@@ -42,10 +48,17 @@ class Published:
     sha256: str
     licence: str
     non_commercial: bool = False
+    md5: str = ""
+    members: tuple[str, ...] = ()
 
     @property
     def filename(self) -> str:
-        """The name of the file in the cache."""
+        """The name of the file, or of the folder with the members, in the cache."""
+        return self.name if self.members else self.download_name
+
+    @property
+    def download_name(self) -> str:
+        """The name of what is downloaded."""
         return f"{self.name}-{self.url.rsplit('/', 1)[-1]}"
 
 
@@ -74,6 +87,47 @@ def _johnson(group: str, style: str) -> Published:
     return Published(name, None, url, None, "", _JOHNSON, non_commercial=True)
 
 
+def _midas(name: str, network: str, path: str, size: int, licence: str) -> Published:
+    prefix = path.removesuffix(".pt").rsplit("-", 1)[-1]
+    url = f"https://github.com/isl-org/MiDaS/releases/download/{path}"
+    return Published(name, network, url, size, prefix, licence, licence is _MIDAS_LARGE)
+
+
+def _monodepth2(variant: str, md5: str) -> Published:
+    folder = "https://storage.googleapis.com/niantic-lon-static/research/monodepth2"
+    return Published(
+        f"monodepth2-{variant.replace('_', '-')}",
+        "monodepth2",
+        f"{folder}/{variant.replace('+', '%2B')}.zip",
+        99 * 10**6,
+        "",
+        "Niantic, non-commercial use only",
+        True,
+        md5,
+        ("encoder.pth", "depth.pth"),
+    )
+
+
+def _megadepth(name: str, filename: str) -> Published:
+    url = f"http://www.cs.cornell.edu/projects/megadepth/dataset/models/{filename}"
+    return Published(
+        name, "hourglass", url, 21_428_612, "", "code MIT, weights not stated separately"
+    )
+
+
+_MONODEPTH2 = {
+    "mono_640x192": "a964b8356e08a02d009609d9e3928f7c",
+    "stereo_640x192": "3dfb76bcff0786e4ec07ac00f658dd07",
+    "mono+stereo_640x192": "c024d69012485ed05d7eaa9617a96b81",
+    "mono_no_pt_640x192": "9c2f071e35027c895a4728358ffc913a",
+    "stereo_no_pt_640x192": "41ec2de112905f85541ac33a854742d1",
+    "mono+stereo_no_pt_640x192": "46c3b824f541d143a45c37df65fbab0a",
+    "mono_1024x320": "0ab0766efdfeea89a0d9ea8ba90e1e63",
+    "stereo_1024x320": "afc2f2126d70cf3fdf26b550898b501a",
+    "mono+stereo_1024x320": "cdc5fc9b23513c07d5b19235d9ef08f7",
+}
+"""The published variants and the MD5 of each archive; only the size of one is published."""
+
 _INSTANCE_NORM = ("candy", "la_muse", "mosaic", "feathers", "the_scream", "udnie")
 _ECCV16 = ("the_wave", "starry_night", "la_muse", "composition_vii")
 
@@ -90,6 +144,21 @@ PUBLISHED = {
             80_097_536,
             "",
             "code MIT, weights not stated separately",
+        ),
+        _midas("midas-small", "midas-small", "v2_1/model-small-70d6b9c8.pt", 85_578_628, _MIDAS),
+        _midas("midas-large", "midas-large", "v2_1/model-f6b98070.pt", 422_263_300, _MIDAS_LARGE),
+        _midas("midas-large-v2", "midas-large", "v2/model-f46da743.pt", 422_263_300, _MIDAS_LARGE),
+        *(_monodepth2(variant, md5) for variant, md5 in _MONODEPTH2.items()),
+        _megadepth("megadepth", "best_generalization_net_G.pth"),
+        _megadepth("megadepth-vanilla", "best_vanila_net_G.pth"),
+        Published(
+            "hourglass",
+            "hourglass",
+            "https://vl-lab.eecs.umich.edu/data/nips2016/hourglass3.tar.gz",
+            None,
+            "",
+            "code BSD-3-Clause, weights not stated separately",
+            members=("AMT_from_205315_1e-4_release/Best_model_period2.t7",),
         ),
         _adain("adain-encoder", "vgg_normalised.pth", 80_102_481),
         _adain("adain-decoder", "decoder.pth", 14_020_876),

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from depthstyle.weights.formats.source import Source
-from depthstyle.weights.formats.tensors import ELEMENTS, Element, Storage, Tensor, TensorFile, flatten
+from depthstyle.weights.formats.tensors import (
+    ELEMENTS,
+    Element,
+    Storage,
+    Tensor,
+    TensorFile,
+    flatten,
+)
 from depthstyle.weights.formats.unpickler import Builder
 
 _FIX = "nothing of it was executed; save the model's state_dict() alone, or as safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from depthstyle.weights.formats.pytorch import globals_of, tensor_file, storage_id
+from depthstyle.weights.formats.pytorch import globals_of, storage_id, tensor_file
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Element, Storage, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler

@@ -6,7 +6,7 @@ import tarfile
 from typing import Any, BinaryIO
 
 from depthstyle.errors import WeightsError
-from depthstyle.weights.formats.pytorch import StorageType, globals_of, tensor_file, refuse_code
+from depthstyle.weights.formats.pytorch import StorageType, globals_of, refuse_code, tensor_file
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Element, Storage, Tensor, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler

@@ -8,7 +8,7 @@ import zlib
 from typing import Any, BinaryIO
 
 from depthstyle.errors import WeightsError
-from depthstyle.weights.formats.pytorch import globals_of, tensor_file, refuse_code, storage_id
+from depthstyle.weights.formats.pytorch import globals_of, refuse_code, storage_id, tensor_file
 from depthstyle.weights.formats.source import Cursor, Source
 from depthstyle.weights.formats.tensors import Storage, TensorFile
 from depthstyle.weights.formats.unpickler import Unpickler
