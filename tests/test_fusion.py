@@ -148,3 +148,17 @@ def test_borders_with_other_readers_stay():
     ):
         plan = graph.compile(outputs)
         assert "through" not in plan.dump() and "pad " in plan.dump()
+
+
+def test_a_gated_sum_reads_its_gate_beside_its_operands():
+    rng = np.random.default_rng(5)
+    shape = (1, 48, 37, 53)  # several work items, and a tail
+    graph = _core.Graph()
+    a, b, y = (graph.input(name, shape) for name in "aby")
+    out = graph.activation_backward(graph.add(a, b), y, kind="relu")
+    feed = {name: rng.standard_normal(shape).astype(np.float32) for name in "aby"}
+    expected = np.where(feed["y"] > 0, feed["a"] + feed["b"], 0)
+    for level in _core.cpu_levels():
+        plan = graph.compile([out], cpu_level=level, threads=2, poison=True)
+        assert len(plan.dump().splitlines()) == 2
+        np.testing.assert_array_equal(plan.run(feed)[0], expected)

@@ -55,6 +55,7 @@ static void apply_add(const ds_flat *flat, const float *const in[], float *y, in
 {
     ds_finish finish = *(const ds_finish *)flat->context;
     finish.addend = in[1];
+    finish.gate = in[2];
     flat->slots->finish_pixels(in[0], &finish, y, count);
 }
 
@@ -80,7 +81,7 @@ static void add_run(ds_backend *backend, const ds_step *step)
         ds_flat_run(backend->pool, &(ds_flat){.apply = apply_add,
                                               .slots = ds_cpu_slots(backend->level),
                                               .context = &finish,
-                                              .in = {x->data, b->data},
+                                              .in = {x->data, b->data, finish.gate},
                                               .y = step->out->data,
                                               .count = ds_stored(x)});
         return;

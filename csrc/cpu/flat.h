@@ -4,7 +4,7 @@
 
 #include "cpu/cpu.h"
 
-enum { DS_FLAT_INPUTS = 2 };
+enum { DS_FLAT_INPUTS = 3 };
 
 typedef struct ds_flat ds_flat;
 
