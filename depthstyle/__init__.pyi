@@ -11,6 +11,7 @@ from .depth import (
     write_depth,
 )
 from .depth_encodings import Calibration, read_calibration
+from .depth_estimation import DepthEstimator, estimate_depth, resolve_depth
 from .errors import (
     BackendUnavailable,
     Busy,
@@ -39,6 +40,7 @@ __all__ = [
     "Busy",
     "Calibration",
     "CheckpointError",
+    "DepthEstimator",
     "DepthMap",
     "DepthstyleError",
     "DepthstyleWarning",
@@ -56,6 +58,7 @@ __all__ = [
     "contact_sheet",
     "depth_mask",
     "depth_picture",
+    "estimate_depth",
     "evaluation",
     "get_num_threads",
     "kernels",
@@ -71,6 +74,7 @@ __all__ = [
     "read_picture",
     "read_recipe",
     "resize",
+    "resolve_depth",
     "set_num_threads",
     "strength_map",
     "study",

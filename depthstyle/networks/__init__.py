@@ -6,19 +6,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping
 
 from depthstyle.errors import WeightsError
+from depthstyle.networks import hourglass, monodepth2
 from depthstyle.networks.adain import ADAIN_DECODER, ADAIN_ENCODER
+from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.feature_network import FeatureNetwork
 from depthstyle.networks.hourglass import HOURGLASS
 from depthstyle.networks.johnson import JOHNSON
 from depthstyle.networks.loaded import LoadedNetwork
-from depthstyle.networks.midas_large import MIDAS_LARGE
-from depthstyle.networks.midas_small import MIDAS_SMALL
+from depthstyle.networks.midas_large import MIDAS_LARGE, MIDAS_LARGE_DEPTH
+from depthstyle.networks.midas_small import MIDAS_SMALL, MIDAS_SMALL_DEPTH
 from depthstyle.networks.monodepth2 import MONODEPTH2
 from depthstyle.networks.network import Network, Weights
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
@@ -30,6 +29,7 @@ __all__ = [
     "Network",
     "Weights",
     "build",
+    "depth_network",
     "identify",
     "load",
     "names",
@@ -52,6 +52,14 @@ _NETWORKS = {
         HOURGLASS,
     )
 }
+
+_DEPTH_NETWORKS: dict[str, Callable[[Weights], DepthNetwork]] = {
+    MONODEPTH2.name: monodepth2.depth_network,
+    MIDAS_SMALL.name: lambda weights: MIDAS_SMALL_DEPTH,
+    MIDAS_LARGE.name: lambda weights: MIDAS_LARGE_DEPTH,
+    HOURGLASS.name: hourglass.depth_network,
+}
+"""What each depth network is, by the name of its module and the weights."""
 
 
 def names() -> tuple[str, ...]:
@@ -112,6 +120,33 @@ def identify(weights: Weights) -> Network:
     )
 
 
+def depth_network(weights: Weights) -> DepthNetwork:
+    """Return the depth network whose published keys the weights have.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        The weights under their published keys, and those beside them: the encoder of monodepth2
+        says at which size the network sees pictures.
+
+    Returns
+    -------
+    DepthNetwork
+
+    Raises
+    ------
+    WeightsError
+        They belong to no depth network.
+    """
+    network = identify(weights)
+    if network.name not in _DEPTH_NETWORKS:
+        raise WeightsError(
+            f"weights: those of {network.name}, which estimates no depth; give those of "
+            f"{', '.join(_DEPTH_NETWORKS)}"
+        )
+    return _DEPTH_NETWORKS[network.name](weights)
+
+
 def load(
     name: str, *files: str | os.PathLike[str] | Weights, threads: int | None = None
 ) -> LoadedNetwork:
@@ -144,10 +179,12 @@ def load(
     >>> net(x, outputs=["features.20"])["features.20"].shape  # doctest: +SKIP
     (1, 512, 28, 28)
     """
+    from depthstyle.weights import load_all
+
     network = build(name)
     if not files:
         raise ValueError(f"files: give {' and '.join(network.files) or 'the file'} of {name}")
-    arrays = _read(files)
+    arrays = load_all(files, without="classifier.")
     try:
         return LoadedNetwork(network, arrays, threads=threads)
     except WeightsError as error:
@@ -156,19 +193,3 @@ def load(
             raise
         needs = f"; it takes {' and '.join(network.files)}" if network.files else ""
         raise WeightsError(f"{paths}: not the weights of {name}{needs}; {error}") from error
-
-
-def _read(files: Iterable[str | os.PathLike[str] | Weights]) -> Weights:
-    from depthstyle.weights import load as load_weights
-
-    arrays: dict[str, NDArray[Any]] = {}
-    for file in files:
-        part = file if isinstance(file, Mapping) else load_weights(file, without="classifier.")
-        both = arrays.keys() & part.keys()
-        if both:
-            raise WeightsError(
-                f"{'arrays' if isinstance(file, Mapping) else file}: holds {min(both)} as a file "
-                "before it does; give files that belong together"
-            )
-        arrays |= part
-    return arrays

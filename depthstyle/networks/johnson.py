@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle.errors import WeightsError
-from depthstyle.networks.network import Network, Weights, fold_batch_norms, take
+from depthstyle.networks.network import ConvNorm, Network, Weights, fold_batch_norms, take
 from depthstyle.networks.vgg import CAFFE_MEAN
 
 TANH = 150
@@ -374,7 +374,7 @@ def _from_original(weights: Weights) -> JohnsonWeights:
         if layer.norm is not None and _has_statistics(arrays, layer.norm):
             if layer.conv is None:
                 raise WeightsError(f"{layer.norm}: a batch norm without a convolution before it")
-            folded.append((layer.conv, layer.norm))
+            folded.append(ConvNorm(layer.conv, layer.norm))
             layers[i] = replace(layer, norm=None)
     # each 3x3 convolution without a border eats a pixel of the quartered map on every side
     margin = 4 * sum(layer.border == "none" for layer in layers)

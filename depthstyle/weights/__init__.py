@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from depthstyle.errors import WeightsError
 from depthstyle.weights.cache import add, find, get
 from depthstyle.weights.formats import TensorFile, open
 
-__all__ = ["TensorFile", "add", "embedded", "find", "get", "load", "open"]
+__all__ = ["TensorFile", "add", "embedded", "files_of", "find", "get", "load", "load_all", "open"]
 
 _COUNTER = ".num_batches_tracked"
 _TRAINING = "optimizer."
@@ -66,6 +67,62 @@ def load(
         if key.startswith(prefix)
     }
     return arrays | {key: np.array(number, np.float32) for key, number in file.numbers.items()}
+
+
+def load_all(
+    sources: Iterable[str | os.PathLike[str] | Mapping[str, NDArray[Any]]],
+    *,
+    without: str | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Read the weights of a network from all of its files.
+
+    Parameters
+    ----------
+    sources : iterable of path or mapping of str to array
+        Files, folders (see `files_of`), or arrays.
+    without : str, optional
+        As for `load`.
+
+    Returns
+    -------
+    dict of str to array
+        As `load` returns them.
+
+    Raises
+    ------
+    WeightsError
+        As for `load`; or two sources hold an array of the same name.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for source in sources:
+        paths = [source] if isinstance(source, Mapping) else files_of(source)
+        for path in paths:
+            part = path if isinstance(path, Mapping) else load(path, without=without)
+            both = arrays.keys() & part.keys()
+            if both:
+                raise WeightsError(
+                    f"{'arrays' if isinstance(path, Mapping) else path}: holds {min(both)} as a "
+                    "file before it does; give files that belong together"
+                )
+            arrays |= part
+    return arrays
+
+
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of weights that a path stands for.
+
+    Parameters
+    ----------
+    path : path
+        A file; or a folder as an archive of a depth network leaves it, with ``encoder.pth`` and
+        ``depth.pth``, or with a ``.t7``. Any other path, as the folder of a deeplearn.js
+        checkpoint, stands for itself.
+    """
+    folder = Path(path)
+    pair = [folder / name for name in ("encoder.pth", "depth.pth")]
+    if all(file.is_file() for file in pair):
+        return pair
+    return sorted(folder.glob("*.t7")) or [folder]
 
 
 @functools.cache
