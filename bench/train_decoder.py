@@ -150,17 +150,21 @@ def style_batch(paintings, rng, batch, side):
 def train(encoder, decoder, photos, paintings, args):
     tensors = [tensor.requires_grad_() for pair in decoder for tensor in pair]
     adam = torch.optim.Adam(tensors, lr=args.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        adam, args.rate, args.iterations, pct_start=0.05, cycle_momentum=False
-    )
     first = 0
     if args.checkpoint.exists():
         state = torch.load(args.checkpoint, weights_only=True)
         for tensor, stored in zip(tensors, state["tensors"], strict=True):
             tensor.data.copy_(stored)
         adam.load_state_dict(state["adam"])
-        schedule.load_state_dict(state["schedule"])
         first = state["step"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        adam,
+        args.rate,
+        args.iterations,
+        pct_start=0.05,
+        cycle_momentum=False,
+        last_epoch=first - 1,
+    )
     start = time.monotonic()
     for step in range(first, args.iterations):
         rng = np.random.default_rng((args.seed, step))
@@ -183,8 +187,7 @@ def train(encoder, decoder, photos, paintings, args):
                 flush=True,
             )
             state = {"tensors": [tensor.detach() for tensor in tensors], "step": step + 1}
-            state |= {"adam": adam.state_dict(), "schedule": schedule.state_dict()}
-            torch.save(state, args.checkpoint)
+            torch.save({**state, "adam": adam.state_dict()}, args.checkpoint)
     for tensor in tensors:
         tensor.requires_grad_(False)
 
@@ -245,7 +248,7 @@ def parse_arguments():
     parser.add_argument("--weights", type=Path, default=ROOT / "depthstyle/weights")
     parser.add_argument("--report", type=Path, default=ROOT / "bench/results/decoder.md")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "build/decoder.pt")
-    parser.add_argument("--iterations", type=int, default=2400)
+    parser.add_argument("--iterations", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--rate", type=float, default=5e-4)
