@@ -98,7 +98,7 @@ class AdainPainter:
         if not styles:
             raise ValueError(f"style: method {self.method} needs a style picture; give one or more")
         check_share("strength", strength)
-        self._strength = strength
+        self._strength = float(strength)
         self._shares = _shares(style_weight, len(styles))
         for name, value in {
             "style_size": style_size,
@@ -223,7 +223,7 @@ class DepthAdainPainter(AdainPainter):
         **settings: Any,
     ) -> None:
         check_prominence(beta, epsilon)
-        self._beta, self._epsilon = beta, epsilon
+        self._beta, self._epsilon = float(beta), float(epsilon)
         super().__init__(styles, **settings)
 
     def at(self, beta: float, epsilon: float) -> DepthAdainPainter:
@@ -236,7 +236,7 @@ class DepthAdainPainter(AdainPainter):
         """
         check_prominence(beta, epsilon)
         other = copy.copy(self)
-        other._beta, other._epsilon = beta, epsilon
+        other._beta, other._epsilon = float(beta), float(epsilon)
         return other
 
     def _strength_map(
@@ -261,6 +261,7 @@ def _shares(weight: float | Sequence[float], count: int) -> list[float]:
         )
     for value in weights:
         check_number("style_weight", value)
-    if not sum(weights) > 0:
+    if not any(weights):
         raise ValueError(f"style_weight={weight!r}: at least one must be above 0")
-    return [value / sum(weights) for value in weights]
+    parts = [float(value) / float(max(weights)) for value in weights]  # their sum is finite
+    return [part / sum(parts) for part in parts]

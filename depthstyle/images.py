@@ -18,6 +18,7 @@ from depthstyle.errors import ImageError
 from depthstyle.files import write_atomically
 from depthstyle.picture_codec import (
     DEEP,
+    MAX_PIXELS,
     WRITABLE,
     PathLike,
     Picture,
@@ -291,7 +292,8 @@ def scaled_size(
     Raises
     ------
     ValueError
-        Both or neither of `longest` and `shortest` are given, or it is below 1.
+        Both or neither of `longest` and `shortest` are given, it is below 1, or the size is above
+        `MAX_PIXELS`.
     """
     if (longest is None) == (shortest is None):
         raise ValueError("give either longest or shortest")
@@ -302,7 +304,13 @@ def scaled_size(
     )
     if wanted is None or wanted < 1:
         raise ValueError(f"{name}={wanted!r}: must be at least 1 pixel")
-    return max(1, round(height * wanted / side)), max(1, round(width * wanted / side))
+    wanted = min(wanted, MAX_PIXELS + 1)  # floats hold it
+    size = max(1, round(height * wanted / side)), max(1, round(width * wanted / side))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"size {size[0]}x{size[1]}: above the limit of {MAX_PIXELS} pixels; ask for less"
+        )
+    return size
 
 
 def resize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import numbers
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
@@ -175,22 +176,24 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def check_number(name: str, value: Any) -> None:
     """Refuse what is no finite number of at least 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
+    if not _is_real(value) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name}={value!r}: must be a finite number of at least 0")
 
 
 def check_share(name: str, value: Any) -> None:
     """Refuse what is no number from 0 to 1."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:
+    if not _is_real(value) or not 0 <= value <= 1:
         raise ValueError(f"{name}={value!r}: must be a number from 0 to 1")
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Refuse what is no whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 _SIZE_INVARIANT = Preset()

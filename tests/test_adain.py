@@ -165,18 +165,20 @@ def test_algorithm_1_on_random_maps():
         assert found.min() >= 0 and found.max() <= np.float32(1 - epsilon)
 
 
-BAD_NUMBERS = (np.nan, np.inf, -np.inf, -1, -0.001, "1", "", None, True, 1j, [], object())
+BAD = (np.nan, np.inf, -1, "1", "", True, np.bool_(True), 1j, [], object())
+BAD_NUMBERS = (*BAD, -np.inf, -0.001, None, 10**400)
 BAD_SHARES = (*BAD_NUMBERS, 1.001, 1e30)
-BAD_COUNTS = (np.nan, np.inf, -1, 0, "1", "", True, 1.5, [], object())
+BAD_COUNTS = (*BAD, 0, 1.5)
+BAD_SIZES = (*BAD_COUNTS, 10**6, 10**400)
 PARAMETERS = {
     ("adain", "strength"): BAD_SHARES,
     ("da-adain", "strength"): BAD_SHARES,
     ("da-adain", "beta"): BAD_NUMBERS,
     ("da-adain", "epsilon"): BAD_SHARES,
     ("adain", "style_weight"): (*BAD_NUMBERS, 0, [0, 0], [1, np.nan], [1], [1, 1, 1]),
-    ("adain", "style_size"): BAD_COUNTS,
-    ("adain", "size"): BAD_COUNTS,
-    ("adain", "short_side"): BAD_COUNTS,
+    ("adain", "style_size"): BAD_SIZES,
+    ("adain", "size"): BAD_SIZES,
+    ("adain", "short_side"): BAD_SIZES,
     ("adain", "tile"): (*BAD_COUNTS, 63),
     ("adain", "threads"): BAD_COUNTS,
     ("adain", "preserve_colour"): ("", "colour", 1, True),
@@ -185,10 +187,10 @@ PARAMETERS = {
 BAD_SETTINGS = [(*key, value) for key, values in PARAMETERS.items() for value in values]
 
 
-@pytest.mark.parametrize(("method", "name", "value"), BAD_SETTINGS)
+@pytest.mark.parametrize(("method", "name", "value"), BAD_SETTINGS, ids=range(len(BAD_SETTINGS)))
 def test_bad_settings_are_refused_by_name(method, name, value):
-    with pytest.raises(ValueError, match=name):
-        make_painter(method, [STYLE, STYLE], **{name: value})
+    with pytest.raises(ValueError, match=f"{name}|size .* above"):
+        make_painter(method, [STYLE, STYLE], **{name: value}).paint(CONTENT, DEPTH)
 
 
 @pytest.mark.parametrize(("name", "values"), [("beta", BAD_NUMBERS), ("epsilon", BAD_SHARES)])
@@ -196,6 +198,13 @@ def test_strength_map_refuses_bad_parameters(name, values):
     for value in values:
         with pytest.raises(ValueError, match=name):
             ds.strength_map(DEPTH, **{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = paint(strength=np.float32(0.5), style_weight=[np.int64(2)], size=np.int64(61))
+    np.testing.assert_array_equal(found, paint(strength=0.5))
+    huge = make_painter("adain", [STYLE, STYLE], style_weight=[1e308, 1e308])
+    assert huge.paint(CONTENT).recipe["style_weight"] == [0.5, 0.5]
 
 
 BAD_DEPTHS = {
@@ -250,6 +259,8 @@ def test_weights_that_do_not_belong_together(tmp_path):
         paint(weights=encoder)
     with pytest.raises(ds.WeightsError, match="weights: missing"):
         paint(decoder=decoder)
+    with pytest.raises(ds.WeightsError, match="weights: int is neither a path nor a mapping"):
+        paint(weights=1, decoder=decoder)
     with pytest.raises(ds.WeightsError, match="9 channels, the encoder gives 7"):
         paint(weights=encoder, decoder=wide)
     with pytest.raises(ds.WeightsError, match="weights: those of adain-decoder"):
@@ -278,6 +289,17 @@ def test_files_that_are_no_weights(kind, tmp_path, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "bad.pth" in message
     assert not output.exists()
+
+
+def test_uniform_pictures_have_finite_gradients():
+    encoder, decoder = seeded.adain_weights()
+    graph = _core.Graph()
+    x = graph.constant(np.full((1, 3, 24, 32), 0.5, np.float32), kind="map")
+    features = networks.build("adain-encoder").features(graph, x, encoder, ["relu4_1"])["relu4_1"]
+    mixed = graph.adain(features, graph.moments(features))
+    image = networks.build("adain-decoder").add(graph, mixed, decoder, ["image"])["image"]
+    (gradient,) = graph.gradient(graph.sum_to(graph.multiply(image, image)), [x])
+    assert np.isfinite(graph.compile([gradient]).run()[0]).all()
 
 
 def test_weights_that_overflow_are_an_error(tmp_path):

@@ -486,6 +486,8 @@ def test_scaled_size():
     assert images.scaled_size(500, 741, longest=512) == (345, 512)
     assert images.scaled_size(500, 741, shortest=256) == (256, 379)
     assert images.scaled_size(1, 1000, longest=10) == (1, 10)
+    with pytest.raises(ValueError, match="above the limit of 134217728 pixels"):
+        images.scaled_size(500, 741, longest=10**6)
     for options in [{}, {"longest": 3, "shortest": 3}, {"longest": 0}, {"shortest": -4}]:
         with pytest.raises(ValueError, match=r"longest|shortest"):
             images.scaled_size(10, 10, **options)

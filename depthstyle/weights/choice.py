@@ -138,6 +138,8 @@ def _of_file(path: str | os.PathLike[str]) -> Choice:
 
 def _read(path: str | os.PathLike[str]) -> tuple[networks.Weights, dict[str, str]]:
     """Return the arrays of a file, and its name and SHA-256."""
+    if not isinstance(path, str | os.PathLike):
+        raise WeightsError(f"weights: {type(path).__name__} is neither a path nor a mapping")
     arrays = weights.load(path, without=_CLASSIFIER)
     origin = {"file": os.path.basename(path)}
     if os.path.isfile(path):
