@@ -35,7 +35,7 @@ def test_bombs_are_refused_without_memory():
         (lambda: pictures.cuts(count=9), 400),
         (pictures.modes, 90),
         (lambda: pictures.arrays(count=1500), 1500),
-        (lambda: pictures.sizes(step=60), 100),
+        (lambda: pictures.sizes(step=200), 90),
     ],
     ids=["cuts", "modes", "arrays", "sizes"],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import random
 import sys
 import tempfile
@@ -22,9 +23,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import johnson_files
 import picture_files
 
 import depthstyle as ds
+from depthstyle.methods import Painter, make_painter
 
 CUTS = 200
 ARRAYS = 50_000
@@ -240,25 +243,31 @@ def expected_picture(array: np.ndarray) -> np.ndarray | None:
     return 1 + (colour - 1) * alpha if alpha.size else colour
 
 
-def sizes(step: int = 1, methods: tuple[str, ...] = ("gatys", "lapstyle")) -> Iterator[str | None]:
+def sizes(step: int = 1) -> Iterator[str | None]:
     """Photographs of all sizes 0..70: a result of the same size, or the smallest size said."""
     style = picture_files.samples(size=(32, 32))
-    settings = {"iterations": 1, "scales": 1, "progress": False}
-    random_sizes = random.Random(7)
-    for method in methods:
-        for height in range(LARGEST + 1):
-            for width in range(LARGEST + 1):
-                if random_sizes.randrange(step):
-                    continue
-                content = picture_files.samples(size=(height, width)) if height * width else None
-                content = np.zeros((height, width, 3)) if content is None else content
-                yield _size(content, style, method, settings)
+    short = {"iterations": 1, "scales": 1}
+    fast = johnson_files.weights("pytorch-examples")
+    painters = {
+        "gatys": make_painter("gatys", [style], **short),
+        "lapstyle": make_painter("lapstyle", [style], **short),
+        "adain": make_painter("adain", [style]),
+        "da-adain": make_painter("da-adain", [style]),
+        "fast": make_painter("fast", [], weights=fast),
+    }
+    chosen = random.Random(7)
+    for method, painter in painters.items():
+        for height, width in itertools.product(range(LARGEST + 1), repeat=2):
+            if chosen.randrange(step) == 0:
+                yield _size(painter, height, width, f"{method} {height}x{width}")
 
 
-def _size(content: np.ndarray, style: np.ndarray, method: str, settings: dict) -> str | None:
-    name = f"{method} {content.shape[:2]}"
+def _size(painter: Painter, height: int, width: int, name: str) -> str | None:
+    rows, columns = np.mgrid[0:height, 0:width] / (LARGEST + 1)
+    content = np.stack([rows, columns, 1 - rows * columns], axis=-1)
+    depth = columns if name.startswith("da-") and columns.size else None
     try:
-        got = ds.stylize(content, style, method, **settings)
+        got = painter.paint(content, depth).image
     except ds.ImageError as error:
         told = "is empty" in str(error) or "must be at least" in str(error)
         return None if told else f"{name}: {error}"
