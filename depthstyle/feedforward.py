@@ -185,6 +185,6 @@ def _read(
         )
     if isinstance(source, Mapping):
         return networks.load(JOHNSON.name, source).weights, None
+    loaded = networks.load(JOHNSON.name, source)
     path = Path(source)
-    loaded = networks.load(JOHNSON.name, path)
     return loaded.weights, {"file": path.name, "sha256": digest(path)}

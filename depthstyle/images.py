@@ -353,6 +353,8 @@ def resize(
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size={size!r}: height and width must be at least 1")
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"size={size!r}: above the limit of {MAX_PIXELS} pixels; choose less")
     planes = np.asarray(image, np.float32).reshape(*image.shape[:2], -1)
     resized = [
         np.asarray(

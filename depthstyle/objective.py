@@ -224,6 +224,8 @@ def build_objective(
             )
             add("content", layer, node)
     for group, style in zip(style_groups(len(styles)), styles, strict=True):
+        if group not in weights:
+            continue
         grams = perception.mean_grams(style.image, list(style_layers), engine)
         for layer, weight in style_layers.items():
             mask = style.masks and style.masks[layer]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
 
-from depthstyle.losses import normalisation
+from depthstyle.losses import NORMALISATIONS
 
 Layers = Mapping[str, float] | Sequence[str] | None
 
@@ -101,7 +101,7 @@ class Preset:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        normalisation(self.normalisation)
+        check_choice("normalisation", self.normalisation, tuple(NORMALISATIONS))
         check_choice("optimizer", self.optimizer, ("lbfgs", "adam"))
         check_choice("init", self.init, ("content", "noise"))
         check_choice("pooling", self.pooling, ("max", "average"))
@@ -110,17 +110,25 @@ class Preset:
         for weight in self.style_weights(1):
             check_number("style_weight", weight)
         for name in ("content_layers", "style_layers"):
-            for layer, weight in _as_weights(getattr(self, name) or {}).items():
-                check_number(f"{name}[{layer!r}]", weight)
+            _check_layers(name, getattr(self, name))
+        for name in ("balance", "clamp"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be true or false")
         check_count("iterations", self.iterations)
         check_count("history", self.history)
         check_count("scales", self.scales)
+        _check_list("laplacian_pools", self.laplacian_pools)
         for pool in self.laplacian_pools:
             check_count("laplacian_pools", pool)
-        if not self.schedule or self.schedule[0][0] != 0:
+        _check_list("schedule", self.schedule)
+        for entry in self.schedule:
+            _check_list("schedule", entry)
+            if len(entry) != 2:
+                raise ValueError(f"schedule={self.schedule!r}: must be pairs of iteration and rate")
+            check_count("schedule", entry[0], least=0)
+            check_number("schedule", entry[1])
+        if self.schedule[0][0] != 0:
             raise ValueError(f"schedule={self.schedule!r}: must begin with iteration 0")
-        for _, rate in self.schedule:
-            check_number("schedule", rate)
 
     def with_options(self, options: Mapping[str, Any]) -> Preset:
         """Return the preset with some settings changed.
@@ -161,16 +169,27 @@ class Preset:
 
 
 def _as_weights(layers: Mapping[str, float] | Sequence[str]) -> dict[str, float]:
-    if isinstance(layers, Mapping):
-        return dict(layers)
-    if isinstance(layers, str):
-        raise ValueError(f"layers={layers!r}: give a list of names, or a mapping to weights")
-    return dict.fromkeys(layers, 1.0)
+    return dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
+
+
+def _check_layers(name: str, layers: Any) -> None:
+    if layers is None:
+        return
+    listed = isinstance(layers, Mapping | Sequence) and not isinstance(layers, str | bytes)
+    if not listed or not layers or not all(isinstance(layer, str) for layer in layers):
+        raise ValueError(f"{name}={layers!r}: give a list of names, or a mapping to weights")
+    for layer, weight in _as_weights(layers).items():
+        check_number(f"{name}[{layer!r}]", weight)
+
+
+def _check_list(name: str, value: Any) -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or not value:
+        raise ValueError(f"{name}={value!r}: must be a list with at least one entry")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse what is none of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}: choose from {', '.join(choices)}")
 
 
@@ -278,6 +297,6 @@ def preset(name: str) -> Preset:
     ValueError
         The name is unknown.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"preset={name!r}: unknown; choose from {', '.join(PRESETS)}")
     return PRESETS[name]

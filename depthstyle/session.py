@@ -39,6 +39,7 @@ Array = NDArray[np.float32]
 WeightsSource = networks.Weights | str | os.PathLike[str]
 
 _SAME_SHAPE = 0.02  # by how much the proportions of depth and photograph may differ
+_LARGEST_STYLE_SCALE = 100
 _MINIMUM_POOLS = 3  # of a Laplacian loss: its kernel is 3 x 3 pools and has no border
 
 
@@ -137,6 +138,10 @@ class Session:
         if preserve_colour is not None:
             check_choice("preserve_colour", preserve_colour, ("luminance", "covariance"))
         check_number("style_scale", style_scale)
+        if not 0 < style_scale <= _LARGEST_STYLE_SCALE:
+            raise ValueError(
+                f"style_scale={style_scale!r}: must be above 0, at most {_LARGEST_STYLE_SCALE}"
+            )
         self.preset: Preset = find_preset(preset).with_options(options)
         self._preset_name = preset
         chosen = choose(weights, self.preset.network)
@@ -529,6 +534,10 @@ def _layer_mask(
         gamma = depth_mask(resize(depth, size, "bilinear"), mask, f"{name} at layer {layer}")
     else:
         array = np.asarray(mask)
+        if array.ndim != 2:
+            raise ValueError(
+                f"{name}={mask!r}: must be words as sigmoid, a function of depth, or (H, W) values"
+            )
         whole = depth_mask(np.zeros(array.shape, np.float32), mask, name)
         gamma = resize(whole, size, "bilinear")
     losses.check_mask(gamma, name, layer)

@@ -195,7 +195,7 @@ def test_eta_is_refused_exactly_where_it_is_zero_in_float32():
         ({"colour": 1}, "colour: unknown setting"),
         ({"optimizer": "sgd"}, "optimizer='sgd': choose from lbfgs, adam"),
         ({"init": "zeros"}, "init='zeros'"),
-        ({"normalisation": "mean"}, "normalisation='mean': unknown"),
+        ({"normalisation": "mean"}, "normalisation='mean': choose from gatys"),
         ({"pooling": "min"}, "pooling='min'"),
         ({"iterations": 0}, "iterations=0: must be a whole number of at least 1"),
         ({"history": 0}, "history=0"),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from depthstyle.errors import WeightsError
 from depthstyle.weights.formats import (
     deeplearnjs,
     ncnn,
@@ -65,6 +66,8 @@ def open(path: str | os.PathLike[str]) -> TensorFile:
     WeightsError
         The file is missing, cut short, damaged, hostile or of another kind.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise WeightsError(f"weights: {path!r} is no path; give the path of a file")
     if Path(path).is_dir():
         return deeplearnjs.read(path)
     source = Source(path)

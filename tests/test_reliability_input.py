@@ -1,4 +1,4 @@
-"""Short runs of the campaigns on pictures: fuzz/fuzz_images.py and reliability/."""
+"""Short runs of campaigns on what users give: damaged pictures, odd arrays, bad parameters."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "reliability"))
 
 import bombs
 import fuzz_images
+import parameters
 import pictures
 
 
@@ -43,3 +44,10 @@ def test_parts(part, least):
     tried, failures = pictures.failures(part())
     assert not failures
     assert tried >= least
+
+
+@pytest.mark.parametrize("method", ["gatys", "da-adain", "fast"])
+def test_every_parameter_is_used_or_refused_by_name(method):
+    tried, failures = pictures.failures(parameters.cases((method,)))
+    assert not failures
+    assert tried > 100
