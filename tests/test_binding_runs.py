@@ -164,6 +164,20 @@ def test_a_loss_that_is_not_finite_names_its_layer():
     assert plan.run({"x": np.zeros((1, 3, 4, 5))})[0].item() == 0
 
 
+@pytest.mark.parametrize("backend", ["cpu", "ref"])
+@pytest.mark.parametrize("channels", [3, 20])
+def test_a_map_can_be_checked(backend, channels):
+    g = _core.Graph()
+    x = g.input("x", (2, channels, 24, 25), kind="map")
+    y = g.affine(x, scale=1e38)
+    plan = g.compile([y], check=[y], backend=backend)
+    values = np.ones((2, channels, 24, 25), np.float32)
+    np.testing.assert_array_equal(plan.run({"x": values})[0], np.float32(1e38))
+    values[1, channels - 1, 23, 24] = 100
+    with pytest.raises(NumericalError, match="not finite"):
+        plan.run({"x": values})
+
+
 @pytest.mark.filterwarnings("error::ResourceWarning")
 @pytest.mark.parametrize("backend", ["cpu", "ref"])
 def test_any_allocation_may_fail(backend, monkeypatch):

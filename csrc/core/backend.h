@@ -75,7 +75,7 @@ struct ds_backend {
     /* Between planar NCHW host memory of `dtype` and the backend's layout and type. */
     void (*pack)(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor);
     void (*unpack)(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype);
-    /* Whether every value is finite. Slow; asked only after a checked scalar was not. */
+    /* Whether every value is finite: of checked nodes, and of all after one of them was not. */
     bool (*finite)(ds_backend *backend, const ds_tensor *tensor);
     void (*destroy)(ds_backend **backend);
 };

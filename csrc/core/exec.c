@@ -1,15 +1,7 @@
 /* The loop that runs a plan. */
 #include "core/plan_impl.h"
 
-#include <math.h>
 #include <string.h>
-
-static double scalar_of(const ds_plan *plan, ds_id id)
-{
-    double value = 0;
-    plan->backend->unpack(plan->backend, &plan->tensors[id], &value, DS_F64);
-    return value;
-}
 
 /* The first input or variable that is not finite, or DS_NONE. */
 static ds_id bad_leaf(const ds_plan *plan)
@@ -105,7 +97,8 @@ ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *stat
         DS_TRY(run_step(plan, i, status));
         if (ds_pool_stopped(pool))
             DS_TRY(ds_fail(status, DS_CANCELLED, "cancelled"));
-        if (plan->is_checked[plan->order[i]] && !isfinite(scalar_of(plan, plan->order[i])))
+        if (plan->is_checked[plan->order[i]] &&
+            !plan->backend->finite(plan->backend, &plan->tensors[plan->order[i]]))
             DS_TRY(name_culprit(plan, i, status));
     }
 exit:

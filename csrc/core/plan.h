@@ -9,7 +9,7 @@
 typedef struct ds_plan ds_plan;
 
 typedef struct ds_plan_options {
-    const ds_id *check; /* scalars that must stay finite, read right after they are computed */
+    const ds_id *check; /* nodes that must stay finite, read right after they are computed */
     size_t checks;
     bool no_reuse; /* a place of its own for every tensor (tests) */
     bool poison;   /* dead tensors are filled with NaN, guard zones are watched (tests) */
@@ -25,7 +25,7 @@ void ds_plan_destroy(ds_plan **plan);
 
 /* One pass through all steps: allocates nothing. `poll` may be NULL; false ends the run with
    DS_CANCELLED. It is asked no more once a step has changed a variable, so that a run changes all
-   of them or none. DS_NUMERICAL: a checked scalar is not finite; the status names the first node
+   of them or none. DS_NUMERICAL: a checked node is not finite; the status names the first node
    whose values are not, and no variable was changed in this run. */
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status);
 
