@@ -1,5 +1,5 @@
 /* Borders around maps of either layout; rules: ops/pad.c. */
-#include "cpu/cpu.h"
+#include "cpu/conv.h"
 
 #include <string.h>
 
@@ -8,11 +8,13 @@ typedef struct job {
     const ds_tensor *x, *y;
     ds_pad_attr border;
     int64_t lanes; /* floats of a pixel */
+    const ds_slots *slots;
+    ds_finish finish; /* of dx */
 } job;
 
 static job job_of(const ds_tensor *x, const ds_tensor *y, ds_pad_attr border)
 {
-    return (job){x, y, border, ds_is_blocked(x) ? DS_BLOCK : 1};
+    return (job){.x = x, .y = y, .border = border, .lanes = ds_is_blocked(x) ? DS_BLOCK : 1};
 }
 
 static int64_t planes_of(const ds_tensor *x)
@@ -115,6 +117,19 @@ static void backward_task(void *context, int64_t item, int worker)
     for (int64_t i = top + x.h; i < y.h; i++)
         if (source(i - top, x.h, j->border.mode) == row)
             add_row(j, plane, i, to);
+    if (j->finish.active) {
+        const ds_finish finish = ds_finish_at(&j->finish, item * width, 0);
+        j->slots->finish_pixels(to, &finish, to, width);
+    }
+}
+
+/* The gradient may end with the derivative of an activation, where its rows have no tail; an addend
+   might lie in the output, which is cleared first. */
+static bool accepts_backward(const ds_backend *backend, const ds_step *step)
+{
+    (void)backend;
+    return ds_no_epilogue(step) ||
+           (ds_is_blocked(step->out) && !step->epilogue.addend && ds_finish_accepts(step));
 }
 
 static void backward_run(ds_backend *backend, const ds_step *step)
@@ -124,8 +139,10 @@ static void backward_run(ds_backend *backend, const ds_step *step)
         step->out, step->in[0],
         (ds_pad_attr){
             .top = a.top, .bottom = a.bottom, .left = a.left, .right = a.right, .mode = a.mode});
+    j.slots = ds_cpu_slots(backend->level);
+    j.finish = ds_finish_of(step, NULL);
     ds_pool_run(backend->pool, planes_of(j.x) * j.x->shape.h, backward_task, &j);
 }
 
 const ds_kernel ds_cpu_pad = {.run = run};
-const ds_kernel ds_cpu_pad_backward = {.run = backward_run};
+const ds_kernel ds_cpu_pad_backward = {.accepts = accepts_backward, .run = backward_run};

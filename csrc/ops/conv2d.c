@@ -101,23 +101,42 @@ exit:
     return status->code;
 }
 
+/* The gradient to x; that of a reflected border is added to the pixels which it shows, so that the
+   convolution itself is one without border. */
+static ds_code gradient_input(ds_graph *graph, const ds_node *node, ds_id dy, ds_id *dx,
+                              ds_status *status)
+{
+    const ds_conv2d_attr a = DS_ATTR(conv2d, node->attr);
+    const ds_shape x = graph->nodes[node->in[0]].out.shape;
+    const int64_t border = a.pad_mode == DS_PAD_REFLECT ? a.pad : 0;
+    DS_TRY(ds_graph_add(graph, DS_OP_conv2d_backward_input, (ds_id[]){dy, node->in[1]}, 2,
+                        &(ds_conv2d_backward_input_attr){.stride = a.stride,
+                                                         .pad = a.pad - border,
+                                                         .dilation = a.dilation,
+                                                         .groups = a.groups,
+                                                         .h = x.h + 2 * border,
+                                                         .w = x.w + 2 * border},
+                        dx, status));
+    if (border)
+        DS_TRY(ds_graph_add(graph, DS_OP_pad_backward, dx, 1,
+                            &(ds_pad_backward_attr){.top = border,
+                                                    .bottom = border,
+                                                    .left = border,
+                                                    .right = border,
+                                                    .mode = DS_PAD_REFLECT},
+                            dx, status));
+exit:
+    return status->code;
+}
+
 static ds_code gradient(ds_graph *graph, ds_id id, const ds_node *node, ds_id dy, int input,
                         ds_id *dx, ds_status *status)
 {
     (void)id;
     const ds_conv2d_attr a = DS_ATTR(conv2d, node->attr);
-    const ds_shape x = graph->nodes[node->in[0]].out.shape;
     const ds_shape w = graph->nodes[node->in[1]].out.shape;
     if (input == 0)
-        return ds_graph_add(graph, DS_OP_conv2d_backward_input, (ds_id[]){dy, node->in[1]}, 2,
-                            &(ds_conv2d_backward_input_attr){.stride = a.stride,
-                                                             .pad = a.pad,
-                                                             .dilation = a.dilation,
-                                                             .groups = a.groups,
-                                                             .pad_mode = a.pad_mode,
-                                                             .h = x.h,
-                                                             .w = x.w},
-                            dx, status);
+        return gradient_input(graph, node, dy, dx, status);
     if (input == 1)
         return ds_graph_add(graph, DS_OP_conv2d_backward_weight, (ds_id[]){node->in[0], dy}, 2,
                             &(ds_conv2d_backward_weight_attr){.stride = a.stride,
