@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")
     args = parser.parse_args()
     options = f" --cpu {args.cpu}" if args.cpu != "best" else ""
-    options += " --compiled" if args.compiled else ""
+    options += f" --rounds {args.rounds}" + (" --compiled" if args.compiled else "")
     command = f"python bench/bench_methods.py {args.what} --size {args.size}{options} --json"
     save = RESULTS / f"{args.save}.md" if args.save else None
     report(what[args.what](args), command, args.json, save)

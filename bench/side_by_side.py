@@ -109,21 +109,40 @@ class Contender:
         return statistics.median(self.seconds)
 
 
-def compare(name: str, ours: Contender, peers: Sequence[Contender], rounds: int) -> dict:
-    """Run all contenders in turns and return the row of the table."""
-    contenders = [ours, *peers]
+TRIAL = 3
+"""Rounds after which peers far behind the fastest one may leave."""
+FAR = 1.3
+
+
+def compare(
+    name: str,
+    ours: Contender,
+    peers: Sequence[Contender],
+    rounds: int,
+    *,
+    leave: bool = False,
+) -> dict:
+    """Run all contenders in turns and return the row of the table.
+
+    With `leave`, peers whose median is more than `FAR` times that of the fastest after `TRIAL`
+    rounds stop there, which saves the time of many peers.
+    """
+    running = [ours, *peers]
     try:
-        for contender in contenders:
+        for contender in running:
             contender.start()
         for i in range(rounds):
             # Each other round in reverse: who follows whom has an effect of its own.
-            for contender in contenders[:: -1 if i % 2 else 1]:
+            for contender in running[:: -1 if i % 2 else 1]:
                 contender.turn()
+            if leave and i + 1 == TRIAL:
+                limit = FAR * min(peer.median for peer in peers)
+                running = [c for c in running if c is ours or c.median <= limit]
     finally:
-        for contender in contenders:
+        for contender in (ours, *peers):
             if hasattr(contender, "process"):
                 contender.stop()
-    best = min(peers, key=lambda peer: peer.median)
+    best = min((peer for peer in peers if peer in running), key=lambda peer: peer.median)
     ratios = [theirs / own for theirs, own in zip(best.seconds, ours.seconds, strict=True)]
     return {
         "name": name,
@@ -135,7 +154,7 @@ def compare(name: str, ours: Contender, peers: Sequence[Contender], rounds: int)
         "rounds": rounds,
         "peer_settings": best.name,
         "others": {peer.name: round(peer.median * 1e3, 2) for peer in peers if peer is not best},
-        "memory_mib": {c.name: round(c.peak / 2**20, 1) for c in contenders},
+        "memory_mib": {c.name: round(c.peak / 2**20, 1) for c in (ours, *peers)},
         "machine": machine(),
     }
 

@@ -1,0 +1,90 @@
+"""Networks beside PyTorch, ONNX Runtime and OpenVINO: fp32, batch 1, one picture after the other.
+
+`python bench/bench_networks.py johnson --json` prints a table and, for each network, one JSON
+object; `all` takes them in turn. Needs the peers beside depthstyle:
+
+    pip install torch==2.13.0 onnxruntime openvino onnx onnxscript
+
+All engines get the same seeded weights, as published files or as ONNX, and their outputs are
+checked against PyTorch's first. `start` times the way from the start of a process to a written
+picture of 512x512, and `--fresh` writes the files of the networks anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from network_problem import SIZES
+from side_by_side import HERE, Contender, compare, report
+
+RESULTS = HERE / "results"
+FILES = Path(tempfile.gettempdir()) / "depthstyle-networks"
+
+
+def prepare(name: str, fresh: bool) -> Path:
+    """Return the folder of a network's files, written before unless they are there."""
+    folder = FILES / name
+    done = folder / "done"
+    if fresh or not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "network_modules.py", name, str(folder)]
+        subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.DEVNULL)
+        done.touch()
+    return folder
+
+
+def network(name: str, args: argparse.Namespace) -> dict:
+    """One run of a network."""
+    common = [name, str(prepare(name, args.fresh)), str(args.threads)]
+    peers = [
+        Contender(f"PyTorch {mode} {layout}", ["worker_network_torch.py", *common, layout, mode])
+        for layout, mode in (
+            ("contiguous", "eager"),
+            ("channels_last", "eager"),
+            ("contiguous", "compiled"),
+        )
+    ]
+    peers.append(Contender("ONNX Runtime", ["worker_network_onnxruntime.py", *common]))
+    peers.append(Contender("OpenVINO", ["worker_network_openvino.py", *common]))
+    ours = Contender("depthstyle", ["worker_network_ours.py", *common])
+    height, width = SIZES[name]
+    title = f"{name} {width}x{height}, fp32, {args.threads} threads"
+    return compare(title, ours, peers, args.rounds, leave=True)
+
+
+def start(args: argparse.Namespace) -> dict:
+    """From the start of a process to the first picture of the Johnson network, written as PNG."""
+    common = [str(prepare("johnson", args.fresh)), str(args.threads)]
+    peers = [
+        Contender(engine, ["worker_start.py", engine, *common])
+        for engine in ("torch", "onnxruntime", "openvino")
+    ]
+    ours = Contender("depthstyle", ["worker_start.py", "depthstyle", *common])
+    return compare("process start to first Johnson picture 512x512", ours, peers, args.rounds)
+
+
+def main() -> None:
+    """Parse, run, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", choices=(*SIZES, "start", "all"), metavar="NAME")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")
+    args = parser.parse_args()
+    names = (*SIZES, "start") if "all" in args.names else args.names
+    rows = [start(args) if name == "start" else network(name, args) for name in names]
+    options = f"--threads {args.threads} --rounds {args.rounds}"
+    command = f"python bench/bench_networks.py {' '.join(args.names)} {options} --json"
+    report(rows, command, args.json, RESULTS / f"{args.save}.md" if args.save else None)
+
+
+if __name__ == "__main__":
+    main()
