@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -372,7 +373,8 @@ def _as_array(array: ArrayLike, name: str) -> NDArray[Any]:
     if hasattr(array, "getbands"):
         # A Pillow image; as an array, a palette image would pass as grey.
         raise ImageError(f'{name}: is a Pillow image; use numpy.asarray({name}.convert("RGB"))')
-    if np.ma.is_masked(array):
+    # without numpy.ma, which takes long to import, there is no masked array
+    if "numpy.ma" in sys.modules and np.ma.is_masked(array):
         raise ImageError(f"{name}: has masked values; fill them first with {name}.filled(...)")
     try:
         return np.asarray(array)

@@ -6,15 +6,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import depthstyle
 from depthstyle import recipe
-from depthstyle.checkpoint import Checkpoints
-from depthstyle.depth import DepthMap, read_depth_map
 from depthstyle.errors import ImageError, NumericalError
 from depthstyle.images import (
     check_output,
@@ -27,6 +25,10 @@ from depthstyle.images import (
 )
 from depthstyle.methods import Painted, Painter, make_painter
 from depthstyle.recipe import Entry, Finder, missing
+
+if TYPE_CHECKING:
+    from depthstyle.checkpoint import Checkpoints
+    from depthstyle.depth import DepthMap
 
 KEEP = "keep"
 """The alpha of a result that has the photograph's."""
@@ -186,7 +188,11 @@ def read(job: Job) -> Photograph:
         content, alpha = flatten(content, alpha, colour(job.alpha)), None
     elif alpha is not None:
         check_output(job.output, bits=job.bits, alpha=True)
-    depth = None if job.depth is None else read_depth_map(job.depth, kind=job.depth_kind)
+    depth = None
+    if job.depth is not None:
+        from depthstyle.depth import read_depth_map
+
+        depth = read_depth_map(job.depth, kind=job.depth_kind)
     return Photograph(content, alpha, picture.dpi, depth, job.plan())
 
 

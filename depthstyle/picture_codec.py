@@ -52,6 +52,7 @@ DEEP = (".png", ".tif", ".tiff")
 _RECIPE = "depthstyle-recipe"
 _EXIF_DESCRIPTION = 0x010E
 _EXIF_ORIENTATION = 0x0112
+_PNG_LEVEL = 4  # the usual 6 takes up to 2.5 times as long for 1.5 % fewer bytes
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 _TIFF_BITS_PER_SAMPLE = 0x0102
 _DPI = (1.0, 1e5)
@@ -86,13 +87,11 @@ def open_picture(path: PathLike) -> ImageFile:
     """Read a picture's header; `ImageError` says what else the file seems to be."""
     from PIL import Image, UnidentifiedImageError
 
-    Image.init()
-    _register_heif()
     with warnings.catch_warnings():
         # Pillow warns of large pictures where our own limit below decides.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            file = Image.open(path, formats=[name for name in READABLE if name in Image.OPEN])
+            file = _identify(path)
         except UnidentifiedImageError:
             raise ImageError(f"{path}: {_describe_file(path)}; use PNG, JPEG or TIFF") from None
         except OSError as error:
@@ -106,6 +105,24 @@ def open_picture(path: PathLike) -> ImageFile:
             f"{path}: {width}x{height} pixels are above the limit of {MAX_PIXELS}; shrink it first"
         )
     return file
+
+
+def _identify(path: PathLike) -> ImageFile:
+    """Open a picture, with Pillow's common formats before all, which take long to import."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.preinit()
+    with contextlib.suppress(UnidentifiedImageError):
+        return _open(path)
+    Image.init()
+    _register_heif()
+    return _open(path)
+
+
+def _open(path: PathLike) -> ImageFile:
+    from PIL import Image
+
+    return Image.open(path, formats=[name for name in READABLE if name in Image.OPEN])
 
 
 def _register_heif() -> None:
@@ -370,7 +387,7 @@ def encode_picture(
 def _encode_png(pixels: Samples, text: str | None, dpi: tuple[float, float] | None) -> bytes:
     import imagecodecs
 
-    data = imagecodecs.png_encode(np.ascontiguousarray(pixels))
+    data = imagecodecs.png_encode(np.ascontiguousarray(pixels), level=_PNG_LEVEL)
     chunks = _png_chunk(b"sRGB", b"\0")
     if dpi is not None:
         per_metre = [round(value / 0.0254) for value in dpi]

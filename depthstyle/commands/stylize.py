@@ -287,14 +287,14 @@ def _run_one(args: argparse.Namespace) -> None:
 
 def _checkpoints(args: argparse.Namespace, iterates: bool) -> Checkpoints | None:
     """Return where the run saves its state, for a method that has one."""
-    from depthstyle import checkpoint
-
     if not iterates:
         if args.resume or args.checkpoint is not None or args.checkpoint_every is not None:
             raise ValueError(
                 f"--resume, --checkpoint: method {args.method} does not iterate; leave them out"
             )
         return None
+    from depthstyle import checkpoint
+
     path = args.checkpoint or f"{args.output}.checkpoint"
     if args.resume and not checkpoint.exists(path):
         print(f"{path}: no checkpoint; starting from the beginning")
