@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "depthstyle.commands.depth",
         "turn a depth file into a depth map and a picture of it",
     ),
-    "evaluate": ("depthstyle.evaluation.command", "compare two methods in a table"),
+    "evaluate": ("depthstyle.evaluation.command", "compare methods or depth estimates in a table"),
     "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),
     "weights": ("depthstyle.weights.command", "list, download and look into files of weights"),
 }

@@ -1,4 +1,4 @@
-"""``depthstyle evaluate``: tables that compare two methods."""
+"""``depthstyle evaluate``: tables that compare methods of style transfer, or depth estimates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ Structural similarity (SSIM) of two methods' pictures to the content images, for
 depth-preserving network and a Johnson baseline. Writes ssim.csv, ssim.md and ssim.png. Rows that
 cannot be measured are named, the others are measured all the same, and the exit code is 1."""
 
+DEPTH_ORDER = """\
+How often depth estimates know which of two points is farther: on annotations in the form of
+"Depth in the Wild", or on random points of measured depth maps. The last row is the rule that the
+lower of two points is nearer. Pictures that cannot be judged are named, and the exit code is 1."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Register ``depthstyle evaluate``."""
-    parser = subparsers.add_parser("evaluate", help="compare two methods in a table")
+    parser = subparsers.add_parser("evaluate", help="compare methods or depth estimates in a table")
     tables = parser.add_subparsers(dest="table", metavar="TABLE", required=True)
     _add_ssim(tables)
+    _add_depth_order(tables)
 
 
 def _add_ssim(tables: argparse._SubParsersAction) -> None:
@@ -52,6 +58,11 @@ def _add_ssim(tables: argparse._SubParsersAction) -> None:
         default=[],
         help="further measures: peak signal-to-noise ratio, gradient-magnitude similarity",
     )
+    parser.add_argument(
+        "--depth",
+        metavar="MODEL",
+        help="adds how much the depth that a network sees differs, as for depthstyle depth",
+    )
     parser.set_defaults(run=_run_ssim)
 
 
@@ -68,7 +79,9 @@ def _run_ssim(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         pairs = args.out / "pairs.csv"
         write_pairs(pairs, matched)
-    table = ssim_table(pairs, out=args.out, protocol=protocol, columns=args.columns)
+    table = ssim_table(
+        pairs, out=args.out, protocol=protocol, columns=args.columns, depth=args.depth
+    )
     print(table.describe())
     print("wrote", ", ".join(str(args.out / name) for name in ("ssim.csv", "ssim.md", "ssim.png")))
     for problem in unmatched:
@@ -76,3 +89,77 @@ def _run_ssim(args: argparse.Namespace) -> int:
     for problem in table.problems:
         print(f"left out: {pairs}, {problem}", file=sys.stderr)
     return 1 if unmatched or table.problems else 0
+
+
+def _add_depth_order(tables: argparse._SubParsersAction) -> None:
+    parser = tables.add_parser(
+        "depth-order", help="which of two points is farther", description=DEPTH_ORDER
+    )
+    points = parser.add_mutually_exclusive_group(required=True)
+    points.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="CSV",
+        help="DIW: two lines for each pair, the picture and y_A,x_A,y_B,x_B,relation,width,height",
+    )
+    points.add_argument(
+        "--depth-maps",
+        type=Path,
+        metavar="CSV",
+        help="measured depth: header image,depth with any of encoding,kind,scale,invalid,near,far",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="where the annotated pictures lie (by the csv)"
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=1000, metavar="N", help="points of each depth map (1000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the points (0)")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=0.02,
+        help="least difference of two depths, of the map's range (0.02)",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a depth network, as for depthstyle depth; may be repeated",
+    )
+    parser.add_argument(
+        "--predictions",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a folder with a depth file of each picture's name; may be repeated",
+    )
+    parser.add_argument("--encoding", metavar="NAME", help="of the predictions' files")
+    parser.add_argument(
+        "--kind", choices=("depth", "disparity"), help="whether they grow with the distance (depth)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for csv and markdown")
+    parser.set_defaults(run=_run_depth_order)
+
+
+def _run_depth_order(args: argparse.Namespace) -> int:
+    from .depth_order import Source, depth_order_table
+    from .point_pairs import draw_pairs, read_annotations
+
+    if args.annotations:
+        pairs, problems = read_annotations(args.annotations, args.images)
+    else:
+        pairs, problems = draw_pairs(args.depth_maps, args.pairs, args.seed, args.margin)
+    sources: dict[str, Source] = {name: name for name in args.model}
+    sources.update({str(folder): folder for folder in args.predictions})
+    given = {"encoding": args.encoding, "kind": args.kind}
+    options = {name: value for name, value in given.items() if value is not None}
+    table = depth_order_table(pairs, sources, options=options, problems=problems)
+    print(table.describe())
+    if args.out is not None:
+        print("wrote", ", ".join(map(str, table.save(args.out))))
+    for problem in table.problems:
+        print(f"left out: {args.annotations or args.depth_maps}, {problem}", file=sys.stderr)
+    return 1 if table.problems else 0

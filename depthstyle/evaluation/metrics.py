@@ -268,19 +268,49 @@ def depth_difference(content: np.ndarray, pastiche: np.ndarray, depth: DepthNetw
     NumericalError
         If a depth map is not finite.
     """
-    maps = []
-    for image in _prepared(content, pastiche, "rgb"):
-        result = np.asarray(depth(image.astype(np.float32) / np.float32(PEAK)), np.float64)
-        if result.ndim != 2 or 0 in result.shape:
-            raise ImageError(f"depth: returned shape {result.shape}; a depth map is (H, W)")
-        if not np.isfinite(result).all():
-            raise NumericalError("depth: returned NaN or infinite values")
-        maps.append(result)
+    maps = [
+        see_depth(depth, image.astype(np.float32) / np.float32(PEAK))
+        for image in _prepared(content, pastiche, "rgb")
+    ]
     if maps[0].shape != maps[1].shape:
         raise ImageError(
             f"depth: returned shapes {maps[0].shape} and {maps[1].shape} for pictures of one size"
         )
     return float(np.abs(maps[0] - maps[1]).mean())
+
+
+def see_depth(network: DepthNetwork, image: np.ndarray) -> np.ndarray:
+    """Return what a depth network sees, float64 (H', W').
+
+    Raises
+    ------
+    ImageError
+        It is no map.
+    NumericalError
+        It is not finite.
+    """
+    depth = np.asarray(network(image), np.float64)
+    if depth.ndim != 2 or 0 in depth.shape:
+        raise ImageError(f"depth: returned shape {depth.shape}; a depth map is (H, W)")
+    if not np.isfinite(depth).all():
+        raise NumericalError("depth: returned NaN or infinite values")
+    return depth
+
+
+def as_depth_network(depth: DepthNetwork | str) -> DepthNetwork:
+    """Return a depth network: as it is, or by the name of a model of `estimate_depth`.
+
+    Raises
+    ------
+    WeightsError
+        The name is unknown, or its weights are not in the cache.
+    """
+    if callable(depth):
+        return depth
+    from depthstyle.depth_estimation import DepthEstimator
+
+    estimator = DepthEstimator(depth)
+    return lambda image: estimator.estimate(image).depth
 
 
 def _prepared(

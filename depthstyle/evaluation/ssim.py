@@ -17,6 +17,7 @@ from .metrics import (
     FIGURE_2,
     DepthNetwork,
     Protocol,
+    as_depth_network,
     check_aspect,
     depth_difference,
     gradient_similarity,
@@ -42,7 +43,7 @@ def ssim_table(
     out: str | Path | None = None,
     protocol: Protocol = FIGURE_2,
     columns: Sequence[str] = (),
-    depth: DepthNetwork | None = None,
+    depth: DepthNetwork | str | None = None,
     progress: bool = True,
 ) -> SSIMTable:
     """Compare how well two methods keep the structure of the content images.
@@ -65,9 +66,10 @@ def ssim_table(
         How SSIM is measured; Figure 2 of the paper by default.
     columns : sequence of {"psnr", "gradient"}
         Further measures.
-    depth : callable, optional
-        A depth network, from float32 (H, W, 3) RGB in [0, 1] to (H', W'). Adds how much the
-        depth that it sees differs between content image and pastiche.
+    depth : str or callable, optional
+        A depth network: the name of a model of `estimate_depth`, or a callable from float32
+        (H, W, 3) RGB in [0, 1] to (H', W'). Adds how much the depth that it sees differs between
+        content image and pastiche.
     progress : bool
         Show a progress bar when the work takes longer than two seconds.
 
@@ -80,6 +82,8 @@ def ssim_table(
     ------
     ValueError
         If an argument does not fit, or no pair at all could be measured.
+    WeightsError
+        The depth network's name is unknown, or its weights are not in the cache.
 
     Examples
     --------
@@ -94,11 +98,13 @@ def ssim_table(
         raise ValueError("out: name a folder in which the pictures that are made can be kept")
     if clash := RESULT_COLUMNS.intersection(*(pair.extra for pair in rows[:1])):
         raise ValueError(f"pairs: column {min(clash)!r} has the name of a result; rename it")
-    measured, kept, failed = _measure_all(rows, out, protocol, columns, depth, progress)
+    network = None if depth is None else as_depth_network(depth)
+    measured, kept, failed = _measure_all(rows, out, protocol, columns, network, progress)
     problems = sorted([*problems, *failed], key=lambda problem: problem.line)
     if not measured:
         raise ImageError("; ".join(["pairs: no pair could be measured", *map(str, problems)]))
-    table = SSIMTable(tuple(measured), tuple(problems), protocol)
+    name = depth if isinstance(depth, str) else ""
+    table = SSIMTable(tuple(measured), tuple(problems), protocol, name)
     if out is not None:
         table.save(out)
         if kept:

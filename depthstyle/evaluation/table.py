@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,13 @@ import numpy as np
 
 from depthstyle.files import write_atomically
 
+from .interval import student_interval
 from .metrics import Protocol
 from .pairs import Problem
 from .rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-CONFIDENCE = 0.95
 
 
 class Measure(NamedTuple):
@@ -90,11 +88,14 @@ class SSIMTable:
         Rows that could not be measured, and why.
     protocol : Protocol
         How SSIM was measured.
+    depth_network : str
+        Name of the network whose depth was compared; empty where it has none.
     """
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     protocol: Protocol
+    depth_network: str = ""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -110,7 +111,8 @@ class SSIMTable:
         if "gradient" in self.measures:
             parts.append("gradient-magnitude similarity on grey, halved, Prewitt, T 170, mean")
         if "depth" in self.measures:
-            parts.append("depth difference is the mean absolute difference, lower is better")
+            network = f" of {self.depth_network}" if self.depth_network else ""
+            parts.append(f"depth{network}, mean absolute difference, lower is better")
         return "; ".join(parts)
 
     def summary(self, measure: str = "ssim") -> Summary:
@@ -139,8 +141,8 @@ class SSIMTable:
             mean_ours=float(np.mean([value.ours for value in values])),
             mean_baseline=float(np.mean([value.baseline for value in values])),
             mean_difference=float(differences.mean()),
-            interval=_student_interval(differences),
-            interval_by_image=_student_interval(image_means) if repeated else None,
+            interval=student_interval(differences),
+            interval_by_image=student_interval(image_means) if repeated else None,
         )
 
     def describe(self) -> str:
@@ -250,19 +252,6 @@ class SSIMTable:
                 cells += [f"{value.difference:+.{digits}f}"]
             body.append(cells)
         return header, body
-
-
-def _student_interval(values: np.ndarray | list[float]) -> tuple[float, float] | None:
-    """Confidence interval of the mean, mean +- t(n - 1) s / sqrt(n)."""
-    from scipy.stats import t
-
-    values = np.asarray(values, np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    mean = values.mean()
-    half = t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1)
-    half /= math.sqrt(len(values))
-    return float(mean - half), float(mean + half)
 
 
 def _describe(summary: Summary, measure: Measure) -> str:
