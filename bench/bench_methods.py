@@ -18,7 +18,9 @@ AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "DEPTHSTYLE
 def ours(size: int, threads: int, problem: str, environment: dict[str, str]) -> Contender:
     """Return our contender."""
     command = ["worker_gatys_ours.py", str(size), str(threads), problem]
-    suffix = f" {problem} masks" if problem in ("style", "content") else ""
+    suffix = {"style": " style masks", "content": " content masks", "depth": " depth loss"}.get(
+        problem, ""
+    )
     return Contender(f"depthstyle{suffix}", command, environment)
 
 
@@ -62,6 +64,14 @@ def masks(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
+def depth_loss(args: argparse.Namespace) -> list[dict]:
+    """The same iteration with a depth loss (MiDaS small) against the one without."""
+    with_loss = ours(args.size, args.threads, "depth", {})
+    plain = ours(args.size, args.threads, "no", {})
+    name = f"plain iteration / with depth loss {args.size}x{args.size} (0.5: twice the time)"
+    return [compare(name, with_loss, [plain], args.rounds)]
+
+
 def scaling(args: argparse.Namespace) -> list[dict]:
     """Twice the size against the size; the ratio small / large is 0.25 at equal time per pixel."""
     large = ours(2 * args.size, args.threads, "no", {})
@@ -72,7 +82,13 @@ def scaling(args: argparse.Namespace) -> list[dict]:
 
 def main() -> None:
     """Parse, run, report."""
-    what = {"gatys": gatys, "network": network, "masks": masks, "scaling": scaling}
+    what = {
+        "gatys": gatys,
+        "network": network,
+        "masks": masks,
+        "depth-loss": depth_loss,
+        "scaling": scaling,
+    }
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,12 +1,13 @@
 """Worker: one Gatys iteration in depthstyle.
 
-Arguments: size, threads, problem: "no", "style" or "content" masks, or "network" for forward and
-backward without losses.
+Arguments: size, threads, problem: "no", "style" or "content" masks, "depth" with a depth loss, or
+"network" for forward and backward without losses.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from gatys_problem import CONTENT, PLAN, STYLES, weights
@@ -70,7 +71,25 @@ def add_losses(graph: _core.Graph, found: dict[str, _core.Node]) -> _core.Node:
         gram = graph.gram(found[name], weight, scale=1 / np.prod(found[name].shape[2:]))
         loss = graph.feature_loss(gram, graph.constant(matrix), scale=1 / matrix.size)
         total = graph.add(total, loss)
-    return total
+    return graph.add(total, add_depth_loss(graph)) if problem == "depth" else total
+
+
+def add_depth_loss(graph: _core.Graph) -> _core.Node:
+    """Add the depth loss of MiDaS small, at its own input size, with the tests' seeded weights."""
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+    import depth_weights
+
+    from depthstyle import losses, networks
+    from depthstyle.networks.midas_small import MIDAS_SMALL_DEPTH
+    from depthstyle.objective import DepthPerception, Engine
+
+    weights = MIDAS_SMALL_DEPTH.network.prepare(depth_weights.weights("midas-small"))
+    output = MIDAS_SMALL_DEPTH.output
+    depth = DepthPerception(MIDAS_SMALL_DEPTH, weights, {output: 1.0})
+    vgg = networks.build("vgg19")
+    seen = depth.add(graph, vgg.add_rgb(graph, image))[output]
+    target = depth.targets(vgg.from_input(picture(1)), Engine(threads=threads))[output]
+    return losses.depth_loss(graph, seen, target)
 
 
 graph = _core.Graph()

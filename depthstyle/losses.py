@@ -237,6 +237,30 @@ def laplacian_loss(graph: Any, image: Any, content: Array, pool: int, norm: Norm
     return graph.feature_loss(edges, target, scale=norm.pixel(height * width))
 
 
+def depth_loss(graph: Any, seen: Any, target: Array, *, weight: float = 1.0) -> Any:
+    """Add the depth loss at one output of a depth network.
+
+    ``weight / (C H W) * sum((delta(x) - delta(c))^2)``, which at the network's last output is the
+    mean over the pixels (papers 001, 003 and 004) and at its features the loss of paper 000.
+
+    Parameters
+    ----------
+    graph : Graph
+        Gets the nodes.
+    seen : Node (1, C, H, W)
+        delta(x): what the network makes of the picture.
+    target : array (1, C, H, W)
+        delta(c): what it makes of the content.
+    weight : float, optional
+        Weight of the output.
+
+    Returns
+    -------
+    Node (1, 1, 1, 1)
+    """
+    return graph.feature_loss(seen, graph.constant(target, kind="map"), scale=weight / target.size)
+
+
 def check_mask(mask: Array, name: str, layer: str) -> None:
     """Refuse a mask that hides a whole layer, where eta = mean(mask)^2 would divide by zero.
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from depthstyle import _core, losses
 from depthstyle.networks import FeatureNetwork, Weights
+from depthstyle.networks.depth_network import DepthNetwork
+from depthstyle.networks.network import Name
 from depthstyle.presets import Preset, check_choice, check_count
 
 Array = NDArray[np.float32]
@@ -100,6 +102,44 @@ class Perception:
 
 
 @dataclass(frozen=True)
+class DepthPerception:
+    """A depth network with its weights, and what the depth loss compares of it.
+
+    Attributes
+    ----------
+    network : DepthNetwork
+    weights : mapping of str to array
+        As ``network.network.prepare`` gives them.
+    outputs : mapping of str or tuple to float
+        The outputs compared and the weight of each.
+    origin : mapping of str to str, or None
+        The names and SHA-256 of the weights' files; None for arrays of the caller's.
+    """
+
+    network: DepthNetwork
+    weights: Weights
+    outputs: Mapping[Name, float]
+    origin: Mapping[str, str] | None = None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Which network it is, as JSON values."""
+        return {"depth_network": self.network.name, "depth_network_weights": self.origin}
+
+    def add(self, graph: Any, rgb: Any) -> dict[Name, Any]:
+        """Add the network to a graph, from RGB in [0, 1] to the outputs that are compared."""
+        return self.network.add_outputs(graph, rgb, self.weights, self.outputs)
+
+    def targets(self, content: Array, engine: Engine) -> dict[Name, Array]:
+        """Return the compared outputs (1, C, h, w) of a picture (H, W, 3)."""
+        graph = _core.Graph()
+        planes = np.ascontiguousarray(content.transpose(2, 0, 1)[None])
+        outputs = self.add(graph, graph.variable("image", planes, kind="map"))
+        values = engine.compile(graph, list(outputs.values())).run({})
+        return dict(zip(outputs, values, strict=True))
+
+
+@dataclass(frozen=True)
 class StyleTarget:
     """One style: what it looks like and where it counts.
 
@@ -173,6 +213,7 @@ def build_objective(
     styles: Sequence[StyleTarget],
     *,
     content_masks: Mapping[str, Array] | None,
+    depth: DepthPerception | None,
     extra: Mapping[str, Loss],
     weights: Mapping[str, float],
     engine: Engine,
@@ -193,6 +234,8 @@ def build_objective(
         The styles.
     content_masks : mapping of str to float32 (H, W), or None
         The mask at the size of each content layer.
+    depth : DepthPerception or None
+        What the depth loss compares.
     extra : mapping of str to callable
         The caller's own losses by the name of their group.
     weights : mapping of str to float
@@ -241,6 +284,12 @@ def build_objective(
         for pool in preset.laplacian_pools:
             node = losses.laplacian_loss(graph, image, planes, pool, norm)
             add("laplacian", f"pool {pool}", node)
+    if depth is not None and "depth" in weights:
+        seen = depth.add(graph, network.add_rgb(graph, image))
+        for output, target in depth.targets(content, engine).items():
+            weight = _balanced(depth.outputs[output], target, preset)
+            node = losses.depth_loss(graph, seen[output], target, weight=weight)
+            add("depth", str(output), node)
     for name, loss in extra.items():
         add(name, "own loss", loss(graph, image, features))
     objective.total = _weighted_sum(objective)

@@ -22,6 +22,7 @@ from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.interrupts import HeldInterrupt
 from depthstyle.masks import MaskSpec, depth_mask
 from depthstyle.objective import (
+    DepthPerception,
     Engine,
     Loss,
     Objective,
@@ -34,6 +35,7 @@ from depthstyle.optimisers import Adam, Lbfgs, Optimiser
 from depthstyle.presets import Options, Preset, check_choice, check_count, check_number
 from depthstyle.presets import preset as find_preset
 from depthstyle.weights.choice import choose
+from depthstyle.weights.depth_choice import choose_depth
 
 Array = NDArray[np.float32]
 WeightsSource = networks.Weights | str | os.PathLike[str]
@@ -73,6 +75,8 @@ class Session:
     weights : mapping of str to array, or path, optional
         Weights of a network of `networks.names`; by default the published VGG19 where it is in
         the cache (``depthstyle weights get vgg19``), otherwise the embedded encoder.
+    depth_network_weights : mapping of str to array, or path, optional
+        Weights of the depth network of a depth loss; by default those in the cache.
     size : int, optional
         Longer side of the result in pixels; by default that of the photograph.
     style_scale : float, optional
@@ -124,6 +128,7 @@ class Session:
         content_mask: MaskSpec | None = None,
         preset: str = "size-invariant",
         weights: WeightsSource | None = None,
+        depth_network_weights: WeightsSource | None = None,
         size: int | None = None,
         style_scale: float = 1.0,
         start: ArrayLike | None = None,
@@ -159,6 +164,7 @@ class Session:
         self._style_scale, self._seed = style_scale, seed
         self._extra = dict(extra or {})
         self._check_sizes()
+        self.depth_perception = _see_depth(self.preset, depth_network_weights)
         masks = _as_list(style_masks, len(self._styles))
         self._stages = self._plan_stages(depth, content.shape[:2], content_mask, masks)
 
@@ -200,6 +206,10 @@ class Session:
     def _weights_digest(self) -> str | None:
         return digest(self.perception.weights)
 
+    @cached_property
+    def _depth_weights_digest(self) -> str | None:
+        return None if self.depth_perception is None else digest(self.depth_perception.weights)
+
     @property
     def recipe(self) -> dict[str, Any]:
         """What makes the picture, as JSON values: preset, settings, network, seed, iterations."""
@@ -210,6 +220,7 @@ class Session:
             **settings,
             "network": self.perception.network.name,
             "network_weights": self._weights_origin,
+            **({} if self.depth_perception is None else self.depth_perception.recipe),
             "content_layers": contents,
             "style_layers": styles,
             "weights": dict(self.weights),
@@ -397,6 +408,7 @@ class Session:
             resize(self._content, stage.size),
             styles,
             content_masks=stage.content_masks,
+            depth=self.depth_perception,
             extra=self._extra,
             weights=self.weights,
             engine=self._engine,
@@ -444,11 +456,12 @@ class Session:
                 "styles; give one for each"
             )
         for name in self._extra:
-            if name in ("content", "tv", "laplacian", "total", *style_groups(count)):
+            if name in ("content", "tv", "laplacian", "depth", "total", *style_groups(count)):
                 raise ValueError(f"extra[{name!r}]: is the name of a built-in loss; rename it")
         weights = {"content": preset.content_weight}
         weights.update(zip(style_groups(count), style_weights, strict=True))
         weights.update(tv=preset.tv_weight, laplacian=preset.laplacian_weight)
+        weights.update(depth=0.0 if preset.depth_loss is None else preset.depth_weight)
         weights.update(dict.fromkeys(self._extra, 1.0))
         built = {name: weight for name, weight in weights.items() if weight > 0}
         if not built:
@@ -522,6 +535,17 @@ class Session:
                 )
             )
         return stages
+
+
+def _see_depth(preset: Preset, weights: WeightsSource | None) -> DepthPerception | None:
+    """Return what the depth loss compares, or None where there is none."""
+    if preset.depth_loss is None or preset.depth_weight == 0:
+        if weights is not None:
+            raise ValueError("depth_network_weights: there is no depth loss; give depth_loss")
+        return None
+    chosen = choose_depth(weights, preset.depth_network)
+    outputs = preset.depth_outputs(chosen.network)
+    return DepthPerception(chosen.network, chosen.arrays, outputs, chosen.origin)
 
 
 def _layer_mask(

@@ -119,6 +119,7 @@ def _made_from(session: Session) -> dict[str, Any]:
         **session.preset.as_dict(),
         "network": session.perception.network.name,
         "network_weights": session._weights_digest,
+        "depth_network_weights": session._depth_weights_digest,
         "content": digest(session._content),
         "style_scale": session._style_scale,
         "preserve_luminance": session._preserve_luminance,

@@ -28,6 +28,10 @@ _SETTINGS = (
     "tv_weight",
     "laplacian_weight",
     "laplacian_pools",
+    "depth_loss",
+    "depth_weight",
+    "depth_network",
+    "depth_layers",
     "optimizer",
     "history",
     "iterations",
@@ -87,8 +91,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--preset",
-        help="settings by name: size-invariant, lapstyle, 001-squeezenet, 001-vgg16, 003, "
-        "004-gatys, 004-lapstyle (default: the method's own)",
+        help="settings by name: size-invariant, lapstyle, 000, 001-squeezenet, 001-vgg16, "
+        "001-depth, 003, 004-gatys, 004-lapstyle, 004-depth (default: the method's own)",
     )
     _add_depth_options(parser)
     _add_file_options(parser)
@@ -201,6 +205,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tv-weight", type=float, metavar="X", help="of total variation")
     group.add_argument("--laplacian-weight", type=float, metavar="X")
     group.add_argument("--laplacian-pools", type=_counts, metavar="P[,P...]", help="as in 4,16")
+    group.add_argument(
+        "--depth-loss",
+        help="output or features: what a depth network must see alike in result and photograph",
+    )
+    group.add_argument("--depth-weight", type=float, metavar="X", help="of the depth loss")
+    group.add_argument("--depth-network", metavar="NAME", help="as for depthstyle depth --model")
+    group.add_argument(
+        "--depth-network-weights", metavar="FILE", help="its weights (default: in the cache)"
+    )
+    group.add_argument("--depth-layers", type=_layers, metavar="LAYER[=X],...")
     group.add_argument("--content-layers", type=_layers, metavar="LAYER[=X],...")
     group.add_argument("--style-layers", type=_layers, metavar="LAYER[=X],...")
     group.add_argument("--normalisation", help="gatys, johnson, sum or size-invariant")
@@ -365,7 +379,9 @@ def _setups(args: argparse.Namespace) -> list[tuple[Setup, str]]:
     setups = []
     for styles, network in itertools.product(style_sets, networks):
         weights = {} if network is None else {"weights": network}
-        weights |= {} if args.decoder is None else {"decoder": Path(args.decoder)}
+        for name in ("decoder", "depth_network_weights"):
+            if (file := getattr(args, name)) is not None:
+                weights[name] = Path(file)
         names = [style.stem for style in styles] if len(style_sets) > 1 else []
         names += [network.stem] if network is not None and len(networks) > 1 else []
         setups.append((Setup(args.method, styles, settings, weights, pictures), "_".join(names)))

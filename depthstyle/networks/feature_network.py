@@ -93,6 +93,26 @@ class FeatureNetwork(Network):
         image = rgb.transpose(1, 2, 0) * np.float32(self.std) + np.float32(self.mean)
         return np.clip(image, 0, 1).astype(np.float32)
 
+    def add_rgb(self, graph: Any, image: Any) -> Any:
+        """Add what turns the network's input back into RGB in [0, 1], unclipped.
+
+        Parameters
+        ----------
+        graph : Graph
+            Gets the nodes.
+        image : Node (N, 3, H, W)
+            Pictures in the network's input range.
+
+        Returns
+        -------
+        Node (N, 3, H, W)
+        """
+        if self.bgr:
+            blue, green, red = (graph.slice(image, axis=1, begin=i, end=i + 1) for i in range(3))
+            image = graph.concat(red, green, blue)
+        mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (self.mean, self.std))
+        return graph.add(graph.multiply(image, graph.constant(std)), graph.constant(mean))
+
     def input_range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return what black and white become: two arrays (1, 3, 1, 1)."""
         black, white = np.zeros((1, 1, 3), np.float32), np.ones((1, 1, 3), np.float32)
