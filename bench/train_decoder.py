@@ -11,11 +11,13 @@ the picture x = g(t),
     |f(x) - t|^2 / |t|^2
     + style * sum over relu1_1, 2_1, 3_1, 4_1 of
           |mean(x) - mean(s)|^2 / |mean(s)|^2 + |std(x) - std(s)|^2 / |std(s)|^2
-    + tv * mean squared difference of neighbours
+    + tv * mean absolute difference of neighbours
 
-where mean and std are those of each channel.  The encoder pads by reflection and its pools round
-up, as AdaIN's own does and as 4SE, from which it comes.  In each batch one photograph is its own
-style, so that the decoder also returns photographs, which depth-aware AdaIN keeps in part.
+where mean and std are those of each channel.  Where features are flat a decoder can only repeat
+itself every eight pixels; squared differences of neighbours hardly see such a grid, absolute ones
+do.  The encoder pads by reflection and its pools round up, as AdaIN's own does and as 4SE, from
+which it comes.  In each batch one photograph is its own style, so that the decoder also returns
+photographs, which depth-aware AdaIN keeps in part.
 
 Needs PyTorch, which the package itself never imports:
 
@@ -93,8 +95,7 @@ def relative(value, target):
 
 
 def total_variation(image):
-    rows, columns = image.diff(dim=2), image.diff(dim=3)
-    return rows.square().mean() + columns.square().mean()
+    return image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean()
 
 
 def losses(encoder, decoder, content, style):
@@ -233,7 +234,11 @@ def save_decoder(path, decoder):
         for kind, tensor in zip(("weight", "bias"), pair, strict=True)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"architecture": "adain-decoder", "licence": "BSD-3-Clause"}
+    metadata = {
+        "architecture": "adain-decoder",
+        "licence": "BSD-3-Clause",
+        "origin": "bench/train_decoder.py, from 4SD of Wang et al. 2020 (MIT)",
+    }
     save_file(stored, path, metadata=metadata)
 
 
@@ -253,7 +258,7 @@ def parse_arguments():
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--style", type=float, default=1.0)
-    parser.add_argument("--tv", type=float, default=3.0)
+    parser.add_argument("--tv", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
