@@ -253,7 +253,7 @@ def parse_arguments():
     parser.add_argument("--weights", type=Path, default=ROOT / "depthstyle/weights")
     parser.add_argument("--report", type=Path, default=ROOT / "bench/results/decoder.md")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "build/decoder.pt")
-    parser.add_argument("--iterations", type=int, default=1800)
+    parser.add_argument("--iterations", type=int, default=1600)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--rate", type=float, default=5e-4)
