@@ -55,9 +55,9 @@ class AdainPainter:
         Keep the photograph's colours: take only the luminance of the result, or give the style
         the photograph's colour statistics first.
     weights, decoder : mapping of str to array, or path, optional
-        The encoder's and the decoder's weights, both or none; by default the published ones where
-        both are in the cache (``depthstyle weights get adain-encoder adain-decoder``), otherwise
-        those of the package.
+        The encoder's and the decoder's weights, both or none; by default the published ones,
+        ``adain-encoder`` and ``adain-decoder``, where both are in the cache, otherwise those of
+        the package.
     tile : int, optional
         Side in pixels of the tiles in which the picture is computed, which changes memory but
         not the picture. By default whole where memory suffices.

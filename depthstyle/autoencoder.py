@@ -147,7 +147,7 @@ class Autoencoder:
         image = painted[0, :, :height, :width].transpose(1, 2, 0)
         if not np.isfinite(image).all():
             raise NumericalError("the decoder's picture is not finite; check the weights")
-        return np.clip(image, 0, 1)
+        return np.clip(image, 0, 1, order="C")
 
     def _encoder_graph(self, size: tuple[int, int]) -> tuple[Any, Any]:
         graph = _core.Graph()

@@ -164,7 +164,8 @@ def stylize(
         One style picture or several; none for methods whose network knows its style.
     method : str, optional
         ``"gatys"`` optimises the pixels, ``"lapstyle"`` with a Laplacian loss that keeps the
-        photograph's edges; see `METHODS`.
+        photograph's edges; ``"adain"`` takes any style in one run of two networks, ``"da-adain"``
+        keeps what is near; see `METHODS`.
     depth : array (h, w), optional
         Depth of the photograph, 0 nearest to 1 farthest.
     progress : bool, optional
