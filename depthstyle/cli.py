@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "depth": (
         "depthstyle.commands.depth",
-        "turn a depth file into a depth map and a picture of it",
+        "estimate the depth of a photograph, or read a depth file, and show it",
     ),
     "evaluate": ("depthstyle.evaluation.command", "compare methods or depth estimates in a table"),
     "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),

@@ -17,6 +17,7 @@ from depthstyle.images import read_recipe
 from depthstyle.picture_codec import MAX_PIXELS, PathLike, check_pixels, is_deep, open_picture
 
 _NPZ_NAMES = ("depth", "disparity", "disp", "arr_0")
+_NO_PICTURES = (".npy", ".npz", ".pfm", ".mat")
 _GREY_TOLERANCE = 16
 """Largest difference between the channels of a grey map that JPEG stored as colour."""
 
@@ -121,6 +122,30 @@ def _read_word(file: BinaryIO) -> bytes:
     return word
 
 
+def is_coloured(path: PathLike) -> bool:
+    """Tell whether a file is a coloured picture, which can be no depth map.
+
+    Raises `ImageError` for a picture that is missing or damaged.
+    """
+    if Path(path).suffix.lower() in _NO_PICTURES:
+        return False
+    with open_picture(path) as file:
+        if is_deep(file):
+            return True
+        check_pixels(file, str(path))
+        if file.mode in ("L", "LA", "La", "1", "I", "F") or file.mode.startswith("I;"):
+            return False
+        try:
+            colours = np.asarray(file.convert("RGB"))
+        except Exception as error:  # decoders raise nearly anything on damaged data
+            raise ImageError(f"{path}: damaged picture ({error})") from error
+        return _has_colours(colours)
+
+
+def _has_colours(pixels: NDArray[np.uint8]) -> bool:
+    return bool(np.ptp(pixels.astype(np.int16), axis=2).max() > _GREY_TOLERANCE)
+
+
 def _read_picture(path: PathLike) -> NDArray[Any]:
     with open_picture(path) as file:
         if is_deep(file):
@@ -136,10 +161,9 @@ def _read_picture(path: PathLike) -> NDArray[Any]:
     if mode in ("LA", "La"):
         values = values[..., 0]
     if mode in ("RGB", "RGBA"):
-        channels = values[..., :3].astype(np.int16)
-        if np.ptp(channels, axis=2).max() > _GREY_TOLERANCE:
+        if _has_colours(values[..., :3]):
             raise ImageError(f"{path}: is a coloured picture, not a depth map; use a grey one")
-        values = np.rint(channels.mean(axis=2)).astype(np.uint8)
+        values = np.rint(values[..., :3].mean(axis=2)).astype(np.uint8)
     if values.ndim != 2 or mode in ("1", "P", "PA"):
         raise ImageError(f"{path}: mode {mode} holds no depth; save it as 8- or 16-bit grey")
     return values
