@@ -18,8 +18,8 @@ from depthstyle.weights.formats import TensorFile, open
 __all__ = ["TensorFile", "add", "embedded", "files_of", "find", "get", "load", "load_all", "open"]
 
 _COUNTER = ".num_batches_tracked"
-_TRAINING = "optimizer."
-_MODEL = "model."
+_MODEL, _OPTIMISER = "model.", "optimizer."
+"""What the keys of a state of training begin with."""
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "running_std")
 """Names of what a module of Torch7 has learnt; its file holds the module's scratch tensors too."""
 
@@ -60,7 +60,8 @@ def load(
         keys = [key for key in keys if not key.startswith(without)]
     if file.format == "Torch7":
         keys = [key for key in keys if key.endswith(_PARAMETERS)]
-    prefix = _MODEL if any(key.startswith(_TRAINING) for key in keys) else ""
+    is_training = all(key.startswith((_MODEL, _OPTIMISER)) for key in keys)
+    prefix = _MODEL if is_training and file.format != "Torch7" else ""
     arrays = {
         key.removeprefix(prefix): _checked(file[key], f"{path}: {key}")
         for key in keys
