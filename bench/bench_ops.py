@@ -85,11 +85,10 @@ def ours(shape: Shape, threads: int, backward: bool) -> tuple[Callable[[], objec
     weight = graph.constant(w)
     attrs = {**pad, "stride": shape.stride, "groups": shape.groups}
     if backward:
-        h, wide = node.shape[2:]
-        like = graph.conv2d(node, weight, **attrs)
-        dy = np.random.default_rng(1).standard_normal(like.shape, np.float32)
+        y = graph.conv2d(node, weight, **attrs)
+        dy = np.random.default_rng(1).standard_normal(y.shape, np.float32)
         dy = graph.variable("dy", dy, kind="map")
-        y = graph.conv2d_backward_input(dy, weight, h=h, w=wide, **attrs)
+        (y,) = graph.gradient(graph.sum_to(graph.multiply(y, dy)), [image])
     else:
         bias = graph.constant(b.reshape(1, -1, 1, 1))
         y = graph.activation(graph.conv2d(node, weight, bias, **attrs), kind="relu")
