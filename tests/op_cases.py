@@ -187,6 +187,7 @@ CONVOLUTIONS = [
     # 1x1
     *conv(2, 48, 64, 7, 9, kernel=(1, 1)),
     *conv(1, 17, 5, 6, 6, kernel=(1, 1)),
+    *conv(2, 3, 4, 67, 63, kernel=(1, 1)),
     *conv(1, 64, 16, 9, 8, kernel=(1, 1), stride=2),
     # groups and depth-wise
     *conv(1, 32, 64, 9, 9, pad=1, groups=2),

@@ -87,7 +87,7 @@ static void task(void *context, int64_t item, int worker)
     if (rows->count[i] == 1 && weight[0] == 1.0f)
         row = (float *)x;
     else
-        p->slots->combine_rows(x, width, weight, rows->count[i], row, width);
+        p->slots->combine_rows(x, width, weight, rows->count[i], 0, row, width);
     if (p->lanes == 1)
         resample_plane(&p->columns, row, y);
     else

@@ -1,18 +1,18 @@
 /* Weighted sums of rows and of pixels; formulas: ops/resize.c. */
 
-/* y = sum over rows k of weight[k] x[k stride]. */
+/* y = start + sum over rows k of weight[k] x[k stride]. */
 static TARGET void DS_SLOT(combine_rows)(const float *x, int64_t stride, const float *weight,
-                                         int64_t rows, float *y, int64_t floats)
+                                         int64_t rows, float start, float *y, int64_t floats)
 {
     int64_t i = 0;
     for (; i + LANES <= floats; i += LANES) {
-        vec sum = v_splat(0.0f);
+        vec sum = v_splat(start);
         for (int64_t k = 0; k < rows; k++)
             sum = v_fma(v_splat(weight[k]), v_load(x + k * stride + i), sum);
         v_store(y + i, sum);
     }
     for (; i < floats; i++) {
-        float sum = 0;
+        float sum = start;
         for (int64_t k = 0; k < rows; k++)
             sum += weight[k] * x[k * stride + i];
         y[i] = sum;
