@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
@@ -12,6 +13,8 @@ import bombs
 import fuzz_images
 import parameters
 import pictures
+
+from depthstyle.methods import make_painter
 
 
 @pytest.mark.parametrize("kind", fuzz_images.KINDS)
@@ -36,9 +39,10 @@ def test_bombs_are_refused_without_memory():
         (lambda: pictures.cuts(count=9), 400),
         (pictures.modes, 90),
         (lambda: pictures.arrays(count=1500), 1500),
+        (lambda: pictures.depths(count=600), 600),
         (lambda: pictures.sizes(step=200), 90),
     ],
-    ids=["cuts", "modes", "arrays", "sizes"],
+    ids=["cuts", "modes", "arrays", "depths", "sizes"],
 )
 def test_parts(part, least):
     tried, failures = pictures.failures(part())
@@ -51,3 +55,24 @@ def test_every_parameter_is_used_or_refused_by_name(method):
     tried, failures = pictures.failures(parameters.cases((method,)))
     assert not failures
     assert tried > 100
+
+
+COLOURS = {"black": (0, 0, 0), "white": (1, 1, 1), "blue": (0, 0, 1)}
+
+
+@pytest.mark.parametrize("method", ["gatys", "lapstyle", "adain", "da-adain", "fast"])
+@pytest.mark.parametrize("content", COLOURS)
+def test_pictures_of_one_colour(method, content):
+    """Features without variance: finite results, and where there are losses finite losses."""
+    flat = {name: np.full((24, 27, 3), colour, np.float32) for name, colour in COLOURS.items()}
+    short = {"iterations": 3, "scales": 1, "tv_weight": 1.0}
+    settings = {"gatys": short, "lapstyle": short, "fast": {"weights": parameters.FAST}}
+    depth = np.full((24, 27), 0.5) if method == "da-adain" else None
+    for style in [None] if method == "fast" else flat.values():
+        styles = [] if style is None else [style]
+        painter = make_painter(method, styles, **settings.get(method, {}))
+        painted = painter.paint(flat[content], depth)
+        assert np.isfinite(painted.image).all()
+        assert painted.image.min() >= 0 and painted.image.max() <= 1
+        for losses in (painted.losses or {}).values():
+            assert np.isfinite(losses).all()

@@ -9,6 +9,7 @@ Each part prints how many cases it tried and every failure.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import itertools
 import random
@@ -27,10 +28,12 @@ import johnson_files
 import picture_files
 
 import depthstyle as ds
+from depthstyle.depth import strength_map
 from depthstyle.methods import Painter, make_painter
 
 CUTS = 200
 ARRAYS = 50_000
+DEPTHS = 20_000
 LARGEST = 70
 LSB = 1 / 255 + 1e-6
 
@@ -243,6 +246,52 @@ def expected_picture(array: np.ndarray) -> np.ndarray | None:
     return 1 + (colour - 1) * alpha if alpha.size else colour
 
 
+READINGS = (0.0, -0.0, -1.0, 1e-30, 1e30, -1e30, np.nan, np.inf, -np.inf, 65535.0, 3.4e38)
+MASKS = ("sigmoid", "complement", "linear", "window:0.2..0.5", "window:1..1", "linear:0..0")
+
+
+def depths(count: int = DEPTHS) -> Iterator[str | None]:
+    """Depth readings with holes, outliers, constants: maps and masks in [0, 1], or refused."""
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        readings = random_readings(rng)
+        before = readings.tobytes()
+        yield _depth(readings, rng, f"depth {number}")
+        if readings.tobytes() != before:
+            yield f"depth {number}: was changed"
+
+
+def random_readings(rng: np.random.Generator) -> np.ndarray:
+    """An array of depth readings, more or less damaged."""
+    shape = (int(rng.integers(1, 9)), int(rng.integers(1, 9)))
+    values = rng.choice([0.0, 1.0, 100.0, -1.0]) + rng.random(shape) * rng.choice([0, 1e-9, 1, 1e4])
+    for _ in range(rng.choice([0, 0, 1, 3, 40])):
+        values[int(rng.integers(shape[0])), int(rng.integers(shape[1]))] = rng.choice(READINGS)
+    kind = rng.choice(["<f4", ">f4", "<f8", "<f2", "u1", "<u2", ">u2", "<i4", "?"])
+    with np.errstate(all="ignore"):
+        return values.astype(kind)
+
+
+def _depth(readings: np.ndarray, rng: np.random.Generator, name: str) -> str | None:
+    kind = str(rng.choice(["depth", "disparity"]))
+    try:
+        found = ds.read_depth(readings, kind=kind)
+    except ds.ImageError:
+        # one with a range of its own must always be read
+        good = readings[np.isfinite(readings.astype(float)) & (readings > 0)].astype(float)
+        return f"{name}: refused" if good.size and np.ptp(good) > 1e-3 * good.max() else None
+    if found.shape != readings.shape or found.dtype != np.float32:
+        return f"{name}: {found.dtype} {found.shape}"
+    maps = {"depth": found, "strength": strength_map(found, beta=float(rng.choice([0, 20, 1e30])))}
+    with contextlib.suppress(ds.ImageError):
+        spec = str(rng.choice(MASKS))
+        maps[spec] = ds.depth_mask(found, spec)
+    for part, values in maps.items():
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+            return f"{name}: {part} from {values.min()} to {values.max()}"
+    return None
+
+
 def sizes(step: int = 1) -> Iterator[str | None]:
     """Photographs of all sizes 0..70: a result of the same size, or the smallest size said."""
     style = picture_files.samples(size=(32, 32))
@@ -280,6 +329,7 @@ PARTS: dict[str, Callable[[], Iterator[str | None]]] = {
     "cuts": cuts,
     "modes": modes,
     "arrays": arrays,
+    "depths": depths,
     "sizes": sizes,
 }
 
