@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from depthstyle.recipe import Entry, Finder, missing
 if TYPE_CHECKING:
     from depthstyle.checkpoint import Checkpoints
     from depthstyle.depth import DepthMap
+    from depthstyle.depth_estimation import DepthEstimator
 
 KEEP = "keep"
 """The alpha of a result that has the photograph's."""
@@ -84,6 +86,8 @@ class Job:
         The picture to write.
     depth : Path or None
         Its depth.
+    depth_model : tuple of str
+        In its place the name of a depth network, or its files of weights.
     depth_kind : {"depth", "disparity"}
         Whether the values of `depth` grow with distance or with nearness.
     bits : {8, 16}
@@ -99,6 +103,7 @@ class Job:
     content: Path
     output: Path
     depth: Path | None = None
+    depth_model: tuple[str, ...] = ()
     depth_kind: Literal["depth", "disparity"] = "depth"
     bits: Literal[8, 16] = 8
     alpha: str = KEEP
@@ -111,7 +116,11 @@ class Job:
         ------
         ImageError
             It cannot.
+        WeightsError
+            The depth network cannot be had.
         """
+        if self.depth_model:
+            _estimator(self.depth_model)
         check_output(self.output, bits=self.bits)
         inputs = [self.content, *self.setup.files, *([self.depth] if self.depth else [])]
         if any(path.exists() and _same(path, self.output) for path in inputs):
@@ -124,6 +133,9 @@ class Job:
             return recipe.describe(path, self.keep_paths)
 
         setup = self.setup
+        depth: Any = None if self.depth is None else entry(self.depth)
+        if self.depth_model:
+            depth = _network_entry(self.depth_model)
         plan = {
             "depthstyle": depthstyle.__version__,
             "method": setup.method,
@@ -133,7 +145,7 @@ class Job:
             "inputs": {
                 "content": entry(self.content),
                 "styles": [entry(path) for path in setup.styles],
-                "depth": None if self.depth is None else entry(self.depth),
+                "depth": depth,
                 "weights": {name: entry(path) for name, path in setup.weights.items()},
                 "pictures": {name: entry(path) for name, path in setup.pictures.items()},
             },
@@ -193,6 +205,8 @@ def read(job: Job) -> Photograph:
         from depthstyle.depth import read_depth_map
 
         depth = read_depth_map(job.depth, kind=job.depth_kind)
+    elif job.depth_model:
+        depth = _estimator(job.depth_model).estimate(content)
     return Photograph(content, alpha, picture.dpi, depth, job.plan())
 
 
@@ -305,12 +319,14 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
             {role: place(role, entry) for role, entry in weights.items()},
             {role: place(role, entry) for role, entry in inputs["pictures"].items()},
         )
-        depth = inputs["depth"]
+        depth = inputs["depth"] or {}
+        networks = [place("depth network", entry) for entry in depth.get("weights", ())]
         job = Job(
             setup,
             place("content", inputs["content"]),
             output,
-            None if depth is None else place("depth", depth),
+            place("depth", depth) if "sha256" in depth else None,
+            tuple(map(str, networks)),
             made_by["depth_kind"],
             **made_by["output"],
         )
@@ -332,6 +348,22 @@ def _default_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
         for part, file in several.items()
         if file is not None
     }
+
+
+@functools.lru_cache(maxsize=1)
+def _estimator(model: tuple[str, ...]) -> DepthEstimator:
+    # All photographs of a folder go through the same network.
+    from depthstyle.depth_estimation import DepthEstimator
+
+    return DepthEstimator(model[0] if len(model) == 1 else model)
+
+
+def _network_entry(model: tuple[str, ...]) -> dict[str, Any]:
+    estimator = _estimator(model)
+    origin = estimator.origin or {}
+    files = zip(origin["file"].split(", "), origin["sha256"].split(", "), strict=True)
+    weights = [{"name": name, "sha256": sha256} for name, sha256 in files]
+    return {"network": estimator.name, "weights": weights}
 
 
 def _same(path: Path, other: Path) -> bool:

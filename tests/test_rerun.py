@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import depth_weights
 import johnson_files
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import depthstyle as ds
-from depthstyle import cli
+from depthstyle import cli, job
 from depthstyle.session import Session
 from depthstyle.weights.cache import sha256
 
@@ -254,3 +256,56 @@ def test_16_bit_results_are_finer_than_8_bits(files):
 
 
 CONTENT8, STYLE8 = (np.rint(picture * 255) / 255 for picture in (CONTENT, STYLE))
+
+
+# Depth by a network
+
+
+@pytest.fixture(scope="module")
+def midas(tmp_path_factory):
+    path = tmp_path_factory.mktemp("networks") / "midas.safetensors"
+    save_file(depth_weights.weights("midas-small"), path)
+    return path
+
+
+@pytest.fixture
+def depth_network(files, midas):
+    job._estimator.cache_clear()
+    shutil.copy(midas, midas.name)
+    yield midas.name
+    job._estimator.cache_clear()
+
+
+def test_depth_by_a_network_is_rerun_from_its_weights(depth_network, files, capsys):
+    words = ["style.png", "--method", "da-adain", "--depth", depth_network]
+    assert stylize(*words) == 0
+    entry = {"name": depth_network, "sha256": sha256(depth_network)}
+    made_from = ds.read_recipe("out.png")["inputs"]
+    assert made_from["depth"] == {"network": "midas-small", "weights": [entry]}
+    depth = ds.estimate_depth(ds.read_image("content.png"), depth_network)
+    expected = ds.stylize(CONTENT8, STYLE8, "da-adain", depth=depth)
+    np.testing.assert_allclose(ds.read_image("out.png"), expected, atol=0.51 / 255)
+    assert rerun() == 0
+    Path(depth_network).unlink()
+    job._estimator.cache_clear()
+    assert rerun() == 2
+    assert f"missing depth network {depth_network} with SHA-256" in capsys.readouterr().err
+
+
+def test_a_folder_with_depth_by_a_network(depth_network, files):
+    Path("photos").mkdir()
+    for number in range(2):
+        ds.write_image(f"photos/{number}.png", seeded.picture(number, 30, 41))
+    words = ["style.png", "--method", "da-adain", "--depth", depth_network]
+    assert stylize(*words, content="photos", output="all") == 0
+    assert stylize(*words, content="photos/1.png", output="one.png") == 0
+    assert Path("all/1.png").read_bytes() == Path("one.png").read_bytes()
+
+
+def test_a_depth_network_that_is_not_there_is_said_before_any_work(files, monkeypatch, capsys):
+    monkeypatch.setenv("DEPTHSTYLE_CACHE", str(files / "cache"))
+    for content, output in (("content.png", "out.png"), ("*.png", "out")):
+        words = ["style.png", "--method", "da-adain", "--depth", "auto"]
+        assert stylize(*words, content=content, output=output) == 2
+        err = capsys.readouterr().err
+        assert "depthstyle weights get" in err and err.count("\n") == 1

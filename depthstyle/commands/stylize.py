@@ -106,9 +106,9 @@ def _add_depth_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("depth")
     group.add_argument(
         "--depth",
-        metavar="FILE",
+        metavar="FILE|MODEL",
         help="depth or disparity of the photograph; for a folder of photographs a folder of files "
-        "with the same names",
+        "with the same names; or a depth network: auto, its name or its file of weights",
     )
     group.add_argument(
         "--depth-kind",
@@ -262,9 +262,9 @@ def _run_one(args: argparse.Namespace) -> None:
     from depthstyle.job import Job, paint, read, write, write_picture
 
     (setup, _), *_ = _setups(args)
-    depth = None if args.depth is None else Path(args.depth)
+    depth, model = _depth(args)
     output = Path(args.output)
-    job = Job(setup, Path(args.content), output, depth, **_manner(args))
+    job = Job(setup, Path(args.content), output, depth, model, **_manner(args))
     job.check()
     painter = setup.painter()
     for option in ("losses", "preview"):
@@ -328,7 +328,8 @@ def _run_many(args: argparse.Namespace) -> int:
     if folder.suffix and not folder.is_dir():
         raise ValueError(f"-o {folder}: several pictures are made; name a folder")
     contents, setups = expand(args.content), _setups(args)
-    if args.depth is not None and len(contents) > 1 and not Path(args.depth).is_dir():
+    place, model = _depth(args)
+    if place is not None and len(contents) > 1 and not place.is_dir():
         raise ValueError(
             f"--depth {args.depth}: is for one photograph, there are {len(contents)}; give a "
             "folder with a depth file of the same name for each"
@@ -337,8 +338,8 @@ def _run_many(args: argparse.Namespace) -> int:
     labels = [label for _, label in setups]
     for content, number, output in outputs(contents, labels, folder):
         try:
-            depth = None if args.depth is None else depth_of(content, Path(args.depth))
-            jobs.append(Job(setups[number][0], content, output, depth, **_manner(args)))
+            depth = None if place is None else depth_of(content, place)
+            jobs.append(Job(setups[number][0], content, output, depth, model, **_manner(args)))
         except ImageError as error:
             failures.append(str(error))
     folder.mkdir(parents=True, exist_ok=True)
@@ -386,6 +387,19 @@ def _setups(args: argparse.Namespace) -> list[tuple[Setup, str]]:
         names += [network.stem] if network is not None and len(networks) > 1 else []
         setups.append((Setup(args.method, styles, settings, weights, pictures), "_".join(names)))
     return setups
+
+
+def _depth(args: argparse.Namespace) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the file or folder of depths, or the depth network in its place."""
+    from depthstyle.depth_estimation import WEIGHTS_SUFFIXES
+    from depthstyle.weights.depth_choice import is_model
+
+    if args.depth is None:
+        return None, ()
+    path = Path(args.depth)
+    if is_model(args.depth) or path.suffix.lower() in WEIGHTS_SUFFIXES:
+        return None, (args.depth,)
+    return path, ()
 
 
 def _manner(args: argparse.Namespace) -> dict[str, Any]:
