@@ -118,7 +118,14 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
         A file; or a folder as an archive of a depth network leaves it, with ``encoder.pth`` and
         ``depth.pth``, or with a ``.t7``. Any other path, as the folder of a deeplearn.js
         checkpoint, stands for itself.
+
+    Raises
+    ------
+    WeightsError
+        It is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise WeightsError(f"weights: {path!r} is no path; give the path of a file")
     folder = Path(path)
     pair = [folder / name for name in ("encoder.pth", "depth.pth")]
     if all(file.is_file() for file in pair):

@@ -75,7 +75,7 @@ def parameters() -> Iterator[tuple[str, str]]:
             yield method, name
 
 
-def attempt(method: str, parameter: str, value: object) -> str | None:
+def attempt(method: str, parameter: str, name: str, value: object) -> str | None:
     """Paint with a value; return what is wrong with what happened."""
     settings = {"iterations": 1, "scales": 1} if method in ("gatys", "lapstyle") else {}
     settings |= {"weights": FAST} if method == "fast" else {}
@@ -90,6 +90,7 @@ def attempt(method: str, parameter: str, value: object) -> str | None:
     except (ValueError, ArithmeticError) as error:
         words = [parameter, parameter.replace("style_masks", "mask"), str(value)]
         words += ["layer"] if "layers" in parameter else []
+        words += ["above the limit of"] if name == "huge" else []
         # a weight that is too large for the precision shows in the loss
         words += ["the weights"] if isinstance(error, NumericalError) else []
         if not any(word in str(error) for word in words):
@@ -109,7 +110,7 @@ def cases(methods: tuple[str, ...] | None = None) -> Iterator[str | None]:
             for name, value in VALUES.items():
                 if name == "huge" and parameter in ENDLESS:
                     continue
-                wrong = attempt(method, parameter, value)
+                wrong = attempt(method, parameter, name, value)
                 yield None if wrong is None else f"{method} {parameter}={name}: {wrong}"
 
 
