@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core, networks
-from depthstyle.errors import NumericalError, WeightsError
+from depthstyle.errors import NumericalError, OutOfMemory, WeightsError
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.memory import free_memory
 from depthstyle.methods import Painted
@@ -107,7 +107,7 @@ class FastPainter:
         progress: str | None = None,
         on_step: Callable[[Any], object] | None = None,
     ) -> Painted:
-        """Paint a photograph; see `methods.Painter`.
+        """Paint a photograph; see `methods.Painter`. OutOfMemory where strips do not help either.
 
         The network's maps are a quarter of the picture, rounded up: what it paints beyond the
         right and the lower edge is cut off. The lengstrom form, which would shift the picture
@@ -144,7 +144,15 @@ class FastPainter:
         from depthstyle.strips import StripRunner
 
         rows = self._tile or max(_LEAST_TILE, _STRIP_PIXELS // size[1])
-        return StripRunner(self._weights, self._engine, rows).run(planes, progress)
+        runner = StripRunner(self._weights, self._engine, rows)
+        needed, free = runner.bytes(*size), free_memory()
+        if needed > free:
+            fitting = int(max(size) * (free / needed) ** 0.5)
+            raise OutOfMemory(
+                f"content: {size[0]}x{size[1]} pixels need {needed >> 20} MiB even in strips, this "
+                f"process may take {free >> 20} MiB more; use a size of {fitting} or less"
+            )
+        return runner.run(planes, progress)
 
     def _compile(self, size: tuple[int, int]) -> bool:
         """Make the plan of a size, unless it is there; False where memory is short."""

@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
-from depthstyle.networks.johnson import TANH, JohnsonWeights, Layer, add_affine, add_convolution
+from depthstyle.networks.johnson import (
+    JOHNSON,
+    TANH,
+    JohnsonWeights,
+    Layer,
+    add_affine,
+    add_convolution,
+)
 from depthstyle.networks.network import take
 from depthstyle.objective import Engine
 
@@ -27,6 +34,15 @@ Array = NDArray[np.float32]
 
 _QUARTER = 4
 """Rows of the picture for one row of the maps that are kept."""
+
+_KEPT = 3
+"""Maps at a quarter of the size at one time: of a residual block, of its middle, and the new."""
+
+_PICTURES = 4
+"""Arrays of the picture's size: itself, the network's input, that with a margin, the output."""
+
+_AROUND = 32
+"""Rows of the picture that a strip reads beyond its own, at most."""
 
 _TINY = 1e-12
 """What the op `moments` adds to a variance."""
@@ -59,6 +75,20 @@ class StripRunner:
         self._layers, self._epsilon = weights.form.layers, weights.form.epsilon
         self._quarter_rows = max(rows // _QUARTER, 1)
         self._moments: dict[int, tuple[Array, Array]] = {}
+
+    def bytes(self, height: int, width: int) -> int:
+        """Return about how much memory a picture takes."""
+        margin = 2 * self._weights.form.margin
+        quarter = -(-(height + margin) // _QUARTER) * -(-(width + margin) // _QUARTER)
+        weights = (self._weights[f"{layer.conv}.weight"] for layer in self._layers if layer.conv)
+        maps = _KEPT * max(weight.shape[0] for weight in weights) * quarter
+        pictures = _PICTURES * 3 * height * width
+        rows = max(self._quarter_rows * _QUARTER + _AROUND, self._weights.form.smallest)
+        graph = _core.Graph()
+        strip = graph.input("strip", (1, 3, min(rows, height), width))
+        output = JOHNSON.add(graph, strip, self._weights, JOHNSON.layers)
+        plan = self._engine.compile(graph, list(output.values()))
+        return 4 * (maps + pictures) + plan.bytes
 
     def run(self, planes: Array, progress: str | None = None) -> Array:
         """Return what the network makes of planes (1, 3, H, W).

@@ -1,5 +1,7 @@
 """The method fast: any size, strips, colours, recipes, errors, folders through several networks."""
 
+import tracemalloc
+
 import johnson_files
 import numpy as np
 import pytest
@@ -7,8 +9,19 @@ from safetensors.numpy import save_file
 from seeded import picture
 
 import depthstyle as ds
-from depthstyle import ImageError, NumericalError, WeightsError, cli, feedforward, networks, strips
+from depthstyle import (
+    ImageError,
+    NumericalError,
+    OutOfMemory,
+    WeightsError,
+    cli,
+    feedforward,
+    networks,
+    strips,
+)
 from depthstyle.feedforward import FastPainter
+from depthstyle.networks.johnson import prepare
+from depthstyle.objective import Engine
 
 
 @pytest.fixture(scope="module", params=johnson_files.FORMS)
@@ -75,7 +88,8 @@ def test_strips_give_the_same_picture(weights, tile):
 
 def test_strips_where_memory_is_short(examples, monkeypatch):
     content = picture(6, 80, 52)
-    whole = FastPainter(weights=examples).paint(content).image
+    painter = FastPainter(weights=examples)
+    whole = painter.paint(content).image
     ran = []
 
     class Runner(strips.StripRunner):
@@ -84,10 +98,38 @@ def test_strips_where_memory_is_short(examples, monkeypatch):
             return super().run(*args)
 
     monkeypatch.setattr("depthstyle.strips.StripRunner", Runner)
-    monkeypatch.setattr(feedforward, "free_memory", lambda: 1 << 20)
+    # the whole plan may take half of what is free
+    monkeypatch.setattr(feedforward, "free_memory", lambda: 2 * painter._plan.bytes - 1)
     found = FastPainter(weights=examples).paint(content).image
     assert len(ran) == 1
     assert np.abs(whole - found).max() <= 1 / 255
+
+
+def test_memory_too_short_for_strips(examples, monkeypatch):
+    monkeypatch.setattr(feedforward, "free_memory", lambda: 3 << 20)
+    painter = FastPainter(weights=examples)
+    with pytest.raises(OutOfMemory, match=r"content: 80x52 pixels need \d+ MiB .* 3 MiB more; use"):
+        painter.paint(picture(6, 80, 52))
+
+
+def test_strips_bound_their_memory(examples):
+    """What `bytes` says is not less than what the kept maps and the plans of all passes take."""
+    runner = strips.StripRunner(prepare(examples), Engine(), 32)
+    plans = []
+
+    class Watched(Engine):
+        def compile(self, graph, outputs):
+            plans.append(super().compile(graph, outputs))
+            return plans[-1]
+
+    said = runner.bytes(200, 300)
+    runner._engine = Watched()
+    tracemalloc.start()
+    runner.run(np.zeros((1, 3, 200, 300), np.float32))
+    arrays = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(plan.bytes for plan in plans) + 3 * 128 * 50 * 75 * 4 <= said
+    assert arrays <= said
 
 
 def test_one_plan_for_pictures_of_one_size(examples):
