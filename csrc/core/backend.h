@@ -11,7 +11,7 @@
 /* What a plan may hang on a step's end, applied in this order to the result r of the op:
      r + addend, then the activation, or, when gate is set, r times the derivative of the
      activation whose output gate is. Written as one pass over the output, which may lie in the
-     buffer of the addend or of the gate: read a value before writing it. */
+     buffer of the addend: read a value before writing it. */
 typedef struct ds_epilogue {
     const ds_tensor *addend; /* as out; NULL: none */
     const ds_tensor *gate;   /* as out; NULL: none */
@@ -60,18 +60,40 @@ typedef struct ds_kernel {
     /* NULL: nothing to release. Accepts a step that prepare left half-built. */
     void (*release)(ds_backend *backend, ds_step *step);
     unsigned in_place; /* bit i: out may lie in the buffer of input i */
+    bool apart;        /* out may not lie in the buffer of the addend */
 } ds_kernel;
+
+/* What a backend does whose tensors lie in the memory of a device. The data of its tensors is an
+   address of that memory; constants are copied there. Calls queue work and return; a failure is
+   kept and told by finish or replay. */
+typedef struct ds_device {
+    ds_code (*allocate)(ds_backend *backend, size_t bytes, void *memory, ds_status *status);
+    void (*release)(ds_backend *backend, void *memory);
+    void (*fill)(ds_backend *backend, void *memory, int byte, size_t bytes);
+    void (*read)(ds_backend *backend, void *host, const void *memory, size_t bytes);
+    /* From now on remembers whether this tensor, just computed, was finite. Updates that run after
+       one that was not change nothing. */
+    void (*watch)(ds_backend *backend, const ds_tensor *tensor);
+    /* Waits; tells whether all watched tensors were finite, and the first failure. */
+    ds_code (*finish)(ds_backend *backend, bool *finite, ds_status *status);
+    /* Records the kernels that are run between begin and end, to be replayed as one. */
+    ds_code (*begin)(ds_backend *backend, ds_status *status);
+    ds_code (*end)(ds_backend *backend, void **recording, ds_status *status);
+    void (*replay)(ds_backend *backend, void *recording);
+    void (*forget)(ds_backend *backend, void **recording);
+} ds_device;
 
 struct ds_backend {
     const char *name;
     ds_dtype dtype;
+    const ds_device *device; /* NULL: tensors lie in the memory of this process */
     ds_alloc *alloc;
     ds_pool *pool;
     ds_cpu_level level;
     /* The kernel for a step, or NULL. */
     const ds_kernel *(*find)(const ds_backend *backend, const ds_step *step);
     /* Bytes of a tensor in this backend's layout, padding included. */
-    size_t (*bytes)(const ds_tensor *tensor);
+    size_t (*bytes)(const ds_backend *backend, const ds_tensor *tensor);
     /* Between planar NCHW host memory of `dtype` and the backend's layout and type. */
     void (*pack)(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor);
     void (*unpack)(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype);
@@ -83,6 +105,21 @@ struct ds_backend {
 /* The definition: one thread, planar, every op, in float and (for the tests) in double. */
 ds_code ds_ref_f32_create(ds_alloc *alloc, ds_backend **backend, ds_status *status);
 ds_code ds_ref_f64_create(ds_alloc *alloc, ds_backend **backend, ds_status *status);
+
+/* The backend of NVIDIA GPUs is a library of its own, found and loaded at run time; this is its one
+   function. `stamp` must be DS_CUDA_STAMP of both sides: the structs of this header are shared. */
+typedef enum ds_precision { DS_FP32, DS_TF32, DS_BF16 } ds_precision;
+
+typedef struct ds_cuda_options {
+    int ordinal;        /* of the GPU */
+    int64_t most_bytes; /* of device memory; 0: all there is */
+    ds_precision precision;
+} ds_cuda_options;
+typedef ds_code ds_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
+                               ds_backend **backend, ds_status *status);
+enum {
+    DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 1000u + (unsigned)sizeof(ds_step),
+};
 
 /* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels
    (N, ceil(C / 16), H, W, 16), lanes beyond C always zero; all else planar. Ops without a kernel

@@ -42,8 +42,8 @@ static void poison_dead(const ds_plan *plan, int32_t step)
 {
     for (size_t value = 0; value < plan->values; value++)
         if (plan->lives[value].last == step)
-            memset(plan->arena + plan->offsets[value], 0xFF,
-                   plan->lives[value].bytes / sizeof(float) * sizeof(float));
+            ds_arena_fill(plan, plan->offsets[value], 0xFF,
+                          plan->lives[value].bytes / sizeof(float) * sizeof(float));
 }
 
 static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
@@ -51,7 +51,8 @@ static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
     char text[128];
     const ds_id out = plan->order[step];
     const ds_place *place = &plan->places[out];
-    const unsigned char *guard = plan->arena + place->offset + place->bytes;
+    unsigned char guard[DS_GUARD_BYTES];
+    ds_arena_read(plan, place->offset + place->bytes, guard, sizeof guard);
     for (int i = 0; i < DS_GUARD_BYTES; i++) {
         if (guard[i] == DS_GUARD_FILL)
             continue;
@@ -65,7 +66,7 @@ static ds_code check_guards(const ds_plan *plan, size_t step, ds_status *status)
 static void set_guard(const ds_plan *plan, size_t step)
 {
     const ds_place *place = &plan->places[plan->order[step]];
-    memset(plan->arena + place->offset + place->bytes, DS_GUARD_FILL, DS_GUARD_BYTES);
+    ds_arena_fill(plan, place->offset + place->bytes, DS_GUARD_FILL, DS_GUARD_BYTES);
 }
 
 static ds_code run_watched(const ds_plan *plan, size_t step, ds_status *status)
@@ -85,9 +86,51 @@ static ds_code run_step(const ds_plan *plan, size_t step, ds_status *status)
     return DS_OK;
 }
 
+/* The step that computed the first checked node that is not finite now. */
+static size_t bad_check(const ds_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++)
+        if (plan->is_checked[plan->order[i]] &&
+            !plan->backend->finite(plan->backend, plan->steps[i].out))
+            return i;
+    return plan->count - 1;
+}
+
+/* Queues every step on the device. */
+static void queue(const ds_plan *plan)
+{
+    for (size_t i = 0; i < plan->count; i++) {
+        plan->kernels[i]->run(plan->backend, &plan->steps[i]);
+        if (plan->is_checked[plan->order[i]])
+            plan->backend->device->watch(plan->backend, plan->steps[i].out);
+    }
+}
+
+/* A device gets the whole run as one recording. Its updates hold still where a checked node is
+   not finite, so that nothing has to be asked on the way. */
+static ds_code run_on_device(ds_plan *plan, ds_status *status)
+{
+    const ds_device *device = plan->backend->device;
+    bool finite = true;
+    if (!plan->recording) {
+        DS_TRY(device->begin(plan->backend, status));
+        queue(plan);
+        DS_TRY(device->end(plan->backend, &plan->recording, status));
+    }
+    device->replay(plan->backend, plan->recording);
+    DS_TRY(device->finish(plan->backend, &finite, status));
+    if (!finite)
+        return name_culprit(plan, bad_check(plan), status);
+exit:
+    return status->code;
+}
+
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status)
 {
     ds_pool *pool = plan->backend->pool;
+    if (plan->backend->device && !plan->options.poison)
+        return poll && !poll(context) ? ds_fail(status, DS_CANCELLED, "cancelled")
+                                      : run_on_device(plan, status);
     ds_pool_watch(pool, poll, context);
     for (size_t i = 0; i < plan->count; i++) {
         if (ds_ops[plan->steps[i].op].meaning->mutates)

@@ -2,10 +2,11 @@
    output computed in its place, offsets from the memory plan. */
 #include "core/plan_impl.h"
 
-/* A constant that a kernel can read where the caller keeps it. */
+/* A constant that a kernel can read where the caller keeps it. A device reads none of them. */
 static bool lies_outside(const ds_plan *plan, ds_id id)
 {
-    return plan->graph.nodes[id].op == DS_OP_constant && plan->tensors[id].data;
+    return plan->graph.nodes[id].op == DS_OP_constant && plan->tensors[id].data &&
+           !plan->backend->device;
 }
 
 static size_t guarded(const ds_plan *plan, size_t bytes)
@@ -51,7 +52,8 @@ static ds_id in_place_of(const ds_plan *plan, int32_t step)
     const ds_node *primary = &plan->graph.nodes[group->primary];
     if (ds_ops[primary->op].meaning->mutates)
         return primary->in[0];
-    if (group->addend != DS_NONE && may_share(plan, group->addend, out, step))
+    if (group->addend != DS_NONE && !plan->kernels[step]->apart &&
+        may_share(plan, group->addend, out, step))
         return group->addend;
     for (int i = 0; i < primary->inputs; i++)
         if ((plan->kernels[step]->in_place >> i & 1) && may_share(plan, primary->in[i], out, step))
@@ -94,7 +96,7 @@ static void make_lives(ds_plan *plan, const int32_t *last)
         *place = (ds_place){.owner = id, .value = -1};
         if (!plan->needed[id] || plan->absorbed[id] || lies_outside(plan, id))
             continue;
-        place->bytes = plan->backend->bytes(&plan->tensors[id]);
+        place->bytes = plan->backend->bytes(plan->backend, &plan->tensors[id]);
         if (ds_is_leaf(plan->graph.nodes[id].op))
             add_value(plan, id, 0, last[id]);
     }
@@ -117,7 +119,7 @@ ds_code ds_plan_place(ds_plan *plan, ds_status *status)
             (ds_life){.first = step, .last = step, .bytes = plan->steps[step].workspace_bytes};
     DS_TRY(ds_memplan(plan->alloc, plan->lives, plan->values, !plan->options.no_reuse,
                       plan->offsets, &plan->arena_bytes, status));
-    DS_TRY(ds_alloc_raw(plan->alloc, plan->arena_bytes, &plan->arena, status));
+    DS_TRY(ds_arena_create(plan, status));
     assign(plan, workspaces);
 exit:
     ds_release(plan->alloc, &last);

@@ -101,12 +101,12 @@ static ds_code prepare_kernels(ds_plan *plan, ds_status *status)
 static void fill_leaves(ds_plan *plan)
 {
     if (plan->options.poison)
-        memset(plan->arena, DS_GUARD_FILL, plan->arena_bytes);
+        ds_arena_fill(plan, 0, DS_GUARD_FILL, plan->arena_bytes);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
         const ds_node *node = &plan->graph.nodes[id];
         if (!plan->needed[id] || !ds_is_leaf(node->op) || !plan->places[id].bytes)
             continue;
-        memset(plan->tensors[id].data, 0, plan->places[id].bytes);
+        ds_arena_fill(plan, plan->places[id].offset, 0, plan->places[id].bytes);
         if (node->out.data)
             plan->backend->pack(plan->backend, node->out.data, node->out.dtype, &plan->tensors[id]);
     }
@@ -161,11 +161,13 @@ void ds_plan_destroy(ds_plan **address)
         if (plan->kernels[i]->release)
             plan->kernels[i]->release(plan->backend, &plan->steps[i]);
     ds_alloc *alloc = plan->alloc;
+    if (plan->recording)
+        plan->backend->device->forget(plan->backend, &plan->recording);
+    ds_arena_destroy(plan);
     ds_graph_clear(&plan->graph);
     void *const blocks[] = {&plan->needed, &plan->is_output, &plan->is_checked, &plan->absorbed,
                             &plan->groups, &plan->tensors,   &plan->places,     &plan->order,
-                            &plan->steps,  &plan->kernels,   &plan->lives,      &plan->offsets,
-                            &plan->arena};
+                            &plan->steps,  &plan->kernels,   &plan->lives,      &plan->offsets};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ds_release(alloc, blocks[i]);
     ds_release(alloc, address);

@@ -51,6 +51,7 @@ struct ds_plan {
     size_t values;
     unsigned char *arena;
     size_t arena_bytes;
+    void *recording; /* of a device: all steps as one; made by the first run */
     size_t prepared_bytes;
     ds_plan_options options;
 };
@@ -66,6 +67,12 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step);
 ds_code ds_plan_fuse(ds_plan *plan, ds_status *status);
 ds_code ds_plan_schedule(ds_plan *plan, const ds_id *outputs, size_t count, ds_status *status);
 ds_code ds_plan_place(ds_plan *plan, ds_status *status);
+
+/* arena.c: the memory of all tensors, in this process or on a device. */
+ds_code ds_arena_create(ds_plan *plan, ds_status *status);
+void ds_arena_destroy(ds_plan *plan);
+void ds_arena_fill(const ds_plan *plan, size_t offset, int byte, size_t bytes);
+void ds_arena_read(const ds_plan *plan, size_t offset, void *to, size_t bytes);
 
 /* Bytes of guard zone behind every tensor of a poisoned plan, and what they hold. */
 enum { DS_GUARD_BYTES = 64, DS_GUARD_FILL = 0xA5 };

@@ -29,8 +29,9 @@ static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
     return takes(backend, &ds_cpu_fallback, step) ? &ds_cpu_fallback : NULL;
 }
 
-static size_t bytes(const ds_tensor *tensor)
+static size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
 {
+    (void)backend;
     return (size_t)ds_stored(tensor) * sizeof(float);
 }
 
@@ -52,10 +53,10 @@ static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const 
         return;
     }
     if (dtype == DS_F32) {
-        memcpy(tensor->data, planar, bytes(tensor));
+        memcpy(tensor->data, planar, bytes(backend, tensor));
         return;
     }
-    memset(tensor->data, 0, bytes(tensor));
+    memset(tensor->data, 0, bytes(backend, tensor));
     const double *from = planar;
     for (int64_t map = 0; map < s.n * s.c; map++)
         for (int64_t p = 0; p < pixels; p++)
@@ -71,7 +72,7 @@ static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, d
         return;
     }
     if (dtype == DS_F32) {
-        memcpy(planar, tensor->data, bytes(tensor));
+        memcpy(planar, tensor->data, bytes(backend, tensor));
         return;
     }
     double *to = planar;

@@ -7,12 +7,14 @@
 
 #include "base/cpu.h"
 #include "base/pool.h"
+#include "core/backend.h"
 #include "core/graph.h"
 
 typedef struct ds_module_state {
     PyTypeObject *graph_type, *node_type, *plan_type, *lbfgs_type;
     PyObject *numerical_error, *backend_unavailable, *busy; /* of depthstyle.errors */
-    int threads; /* of plans that ask for no number; 0: all processors */
+    int threads;                 /* of plans that ask for no number; 0: all processors */
+    ds_cuda_create *cuda_create; /* NULL until load_cuda */
 } ds_module_state;
 
 /* The state, from an object of one of our types. None of them can be subclassed. */
@@ -23,6 +25,10 @@ static inline ds_module_state *ds_state(PyObject *self)
 
 /* memory_plan.c */
 PyObject *ds_memory_plan(PyObject *module, PyObject *args);
+
+/* cuda_library.c */
+PyObject *ds_load_cuda(PyObject *module, PyObject *path);
+PyObject *ds_has_cuda(PyObject *module, PyObject *none);
 
 /* Raises the exception for a failed status and returns NULL. `graph` names the node; may be NULL.
  */

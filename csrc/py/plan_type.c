@@ -33,7 +33,7 @@ typedef struct poll_context {
 } poll_context;
 
 typedef struct compile_options {
-    const char *backend, *dtype, *level;
+    const char *backend, *dtype, *level, *precision;
     int threads;
     int reuse, poison;
 } compile_options;
@@ -83,11 +83,25 @@ static bool is_free(ds_py_plan *self)
     return false;
 }
 
+/* "fp32", "tf32" or "bf16" as a number; DS_BF16 + 1 where it is none of them. */
+static ds_precision precision_of(const char *name)
+{
+    static const char *const names[] = {"fp32", "tf32", "bf16"};
+    ds_precision precision = DS_FP32;
+    while (precision <= DS_BF16 && strcmp(names[precision], name) != 0)
+        precision++;
+    return precision;
+}
+
 static bool create_backend(ds_py_plan *self, const compile_options *options, ds_cpu_level level,
                            ds_status *status)
 {
     const bool wide = strcmp(options->dtype, "float64") == 0;
-    if (strcmp(options->backend, "cpu") == 0)
+    const ds_cuda_options cuda = {.precision = precision_of(options->precision)};
+    ds_cuda_create *create = ds_state((PyObject *)self)->cuda_create;
+    if (strcmp(options->backend, "cuda") == 0)
+        create(DS_CUDA_STAMP, &cuda, &self->alloc, &self->backend, status);
+    else if (strcmp(options->backend, "cpu") == 0)
         ds_cpu_create(&self->alloc, options->threads, level, &self->backend, status);
     else if (wide)
         ds_ref_f64_create(&self->alloc, &self->backend, status);
@@ -96,19 +110,32 @@ static bool create_backend(ds_py_plan *self, const compile_options *options, ds_
     return status->code == DS_OK;
 }
 
-static bool check_options(const compile_options *options)
+/* False with an exception set. */
+static bool check_options(const ds_module_state *state, const compile_options *options)
 {
-    const bool cpu = strcmp(options->backend, "cpu") == 0;
+    const char *backend = options->backend;
     const bool wide = strcmp(options->dtype, "float64") == 0;
-    if (!cpu && strcmp(options->backend, "ref") != 0)
-        PyErr_Format(PyExc_ValueError, "compile: backend='%s' must be one of cpu|ref",
-                     options->backend);
+    const bool cuda = strcmp(backend, "cuda") == 0, ref = strcmp(backend, "ref") == 0;
+    const ds_precision precision = precision_of(options->precision);
+    if (!cuda && !ref && strcmp(backend, "cpu") != 0)
+        PyErr_Format(PyExc_ValueError, "compile: backend='%s' must be one of cpu|ref|cuda",
+                     backend);
     else if (!wide && strcmp(options->dtype, "float32") != 0)
         PyErr_Format(PyExc_ValueError, "compile: dtype='%s' must be one of float32|float64",
                      options->dtype);
-    else if (wide && cpu)
+    else if (wide && !ref)
         PyErr_SetString(PyExc_ValueError,
                         "compile: dtype='float64' must be 'float32' unless backend='ref'");
+    else if (precision > DS_BF16)
+        PyErr_Format(PyExc_ValueError, "compile: precision='%s' must be one of fp32|tf32|bf16",
+                     options->precision);
+    else if (precision != DS_FP32 && !cuda)
+        PyErr_Format(PyExc_ValueError,
+                     "compile: precision='%s' must be 'fp32' unless backend='cuda'",
+                     options->precision);
+    else if (cuda && !state->cuda_create)
+        PyErr_SetString(state->backend_unavailable,
+                        "cuda: the library of this backend is not loaded");
     else
         return true;
     return false;
@@ -187,21 +214,24 @@ static PyObject *plan_new(ds_py_graph *graph, PyObject *outputs, PyObject *check
 }
 
 const char ds_graph_compile_doc[] =
-    "compile(outputs, *, backend='cpu', dtype='float32', threads=None, cpu_level=None, check=(), "
-    "reuse=True, poison=False)\n\n"
+    "compile(outputs, *, backend='cpu', dtype='float32', precision='fp32', threads=None, "
+    "cpu_level=None, check=(), reuse=True, poison=False)\n\n"
     "A Plan that computes the nodes of outputs.\n"
     "check names scalars that must stay finite. reuse=False and poison=True are for tests.";
 
 PyObject *ds_graph_compile(PyObject *graph, PyObject *args, PyObject *keywords)
 {
-    static char *const names[] = {"outputs", "backend", "dtype",  "threads", "cpu_level",
-                                  "check",   "reuse",   "poison", NULL};
-    compile_options options = {.backend = "cpu", .dtype = "float32", .reuse = true};
+    static char *const names[] = {"outputs",   "backend", "dtype", "precision", "threads",
+                                  "cpu_level", "check",   "reuse", "poison",    NULL};
+    compile_options options = {
+        .backend = "cpu", .dtype = "float32", .precision = "fp32", .reuse = true};
     PyObject *outputs = NULL, *threads = Py_None, *check = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$ssOzOpp:compile", (char **)names, &outputs,
-                                     &options.backend, &options.dtype, &threads, &options.level,
-                                     &check, &options.reuse, &options.poison) ||
-        !check_options(&options) || !ds_read_threads(ds_state(graph), threads, &options.threads))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$sssOzOpp:compile", (char **)names,
+                                     &outputs, &options.backend, &options.dtype, &options.precision,
+                                     &threads, &options.level, &check, &options.reuse,
+                                     &options.poison) ||
+        !check_options(ds_state(graph), &options) ||
+        !ds_read_threads(ds_state(graph), threads, &options.threads))
         return NULL;
     return plan_new((ds_py_graph *)graph, outputs, check, &options);
 }
@@ -462,7 +492,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getset[] = {
     {"outputs", plan_outputs, NULL, "The nodes that a run returns.", NULL},
     {"bytes", plan_bytes, NULL, "Memory of the plan: tensors, weights, workspace.", NULL},
-    {"backend", plan_backend, NULL, "'cpu' or 'ref'.", NULL},
+    {"backend", plan_backend, NULL, "'cpu', 'ref' or 'cuda'.", NULL},
     {"dtype", plan_dtype, NULL, "'float32' or 'float64'.", NULL},
     {"threads", plan_threads, NULL, "Threads that a run uses.", NULL},
     {"cpu_level", plan_level, NULL, "CPU features that a run uses; one of cpu_levels().", NULL},

@@ -21,8 +21,9 @@ static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
     return fused || !kernel->run ? NULL : kernel;
 }
 
-static size_t bytes(const ds_tensor *tensor)
+static size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
 {
+    (void)backend;
     return (size_t)ds_count(tensor->shape) * sizeof(ds_real);
 }
 
