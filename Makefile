@@ -1,5 +1,5 @@
 PYTHON ?= python3
-SOURCES := $(shell git ls-files 'csrc/*.c' 'csrc/*.h')
+SOURCES := $(shell git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cu' 'tests/cuda_emulator/*.[ch]*')
 
 .PHONY: help build debug sanitize test size bench format lint stub reliability
 

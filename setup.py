@@ -8,9 +8,16 @@ DEPTHSTYLE_SANITIZE=address,undefined
     The same with these sanitizers.
 DEPTHSTYLE_COVERAGE=1
     Counts executed lines, for gcov.
+DEPTHSTYLE_CUDA=auto|0|1
+    Whether to build the CUDA backend; auto (the default) does where nvcc and cuDNN are found.
+    CUDNN_PATH is a folder with cuDNN's include and lib.
 """
 
 import os
+import shutil
+import subprocess
+import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +33,13 @@ HEADERS = ("*.h", "*.def", "*.inc")
 COMMON = [
     *("-std=gnu11", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
     *("-Wall", "-Wextra", "-Wshadow"),
+]
+
+CUDA_NEEDS = ("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c")
+NVCC = [
+    *("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden"),
+    *(f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90, 100)),
+    "-gencode=arch=compute_100,code=compute_100",  # for GPUs to come, compiled by their driver
 ]
 
 
@@ -61,6 +75,8 @@ class BuildEngine(build_ext):
         self.force = True
         super().build_extension(ext)
 
+        build_cuda(Path(self.get_ext_fullpath(ext.name)).parent, Path(self.build_temp))
+
     def _compile(self, ext: Extension, source: str, macros: list[tuple[str, str]]) -> str:
         kind = "_".join(flag.strip("-") for flag in ext.extra_link_args) or "plain"
         folder = Path(self.build_temp, kind.replace(",", "_"), "double" if macros else "single")
@@ -78,6 +94,62 @@ class BuildEngine(build_ext):
         return built
 
 
+def find_cudnn() -> Path | None:
+    """Return the folder with cuDNN's include and lib: CUDNN_PATH, PyPI's package, or the system's.
+
+    A build of pip's does not see the packages of its environment, but knows where they lie.
+    """
+    installed = Path(sysconfig.get_paths()["purelib"], "nvidia", "cudnn")
+    for folder in (os.environ.get("CUDNN_PATH"), installed, "/usr", "/usr/local"):
+        if folder and Path(folder, "include", "cudnn.h").is_file():
+            return Path(folder)
+    return None
+
+
+def build_cuda(target: Path, temporary: Path) -> None:
+    """Build libdepthstyle_cuda.so into a folder, if wanted and possible."""
+    wanted = os.environ.get("DEPTHSTYLE_CUDA", "auto")
+    if wanted not in ("auto", "0", "1"):
+        sys.exit(f"DEPTHSTYLE_CUDA={wanted}: must be auto, 0 or 1")
+    nvcc, cudnn = shutil.which("nvcc"), find_cudnn()
+    missing = [name for name, found in (("nvcc", nvcc), ("cuDNN's headers", cudnn)) if not found]
+    if missing:
+        said = f"the CUDA backend is not built: {' and '.join(missing)} not found"
+        if wanted == "1":
+            sys.exit(f"{said}; install the CUDA Toolkit and nvidia-cudnn-cu13, or set CUDNN_PATH")
+        print(said)
+    if wanted == "0" or missing:
+        return
+    folder = temporary / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    include = ["-Icsrc", f"-I{cudnn}/include"]
+    jobs = [(path, [nvcc, *NVCC, *include]) for path in find("cuda", "*.cu")]
+    jobs += [(path, ["gcc", "-O2", "-fPIC", *COMMON, *include]) for path in CUDA_NEEDS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(lambda job: compile_object(*job, folder), jobs))
+    target.mkdir(parents=True, exist_ok=True)
+    library = target / "libdepthstyle_cuda.so"
+    paths = [f"-L{cudnn}/{lib}" for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")]
+    beside = "-Xlinker", "-rpath,$ORIGIN/../nvidia/cudnn/lib"
+    run([nvcc, "-shared", *NVCC, "-o", str(library), *objects, *paths, "-l:libcudnn.so.9", *beside])
+
+
+def compile_object(source: str, command: list[str], folder: Path) -> str:
+    """Compile one file of the CUDA backend if it or a header has changed."""
+    built = folder / Path(source).with_suffix(".o").name
+    headers = find("", "*.h", "*.def")
+    newest = max(os.path.getmtime(path) for path in [source, "setup.py", *headers])
+    if not built.exists() or built.stat().st_mtime <= newest:
+        run([*command, "-c", source, "-o", str(built)])
+    return str(built)
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler and show what it runs."""
+    print(" ".join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
 def find(folder: str, *patterns: str) -> list[str]:
     """Paths below a folder of csrc, relative to this file and sorted."""
     paths = (path for pattern in patterns for path in Path(ROOT, "csrc", folder).rglob(pattern))
@@ -92,7 +164,7 @@ setup(
             depends=[*find("", *HEADERS), "setup.py"],
             include_dirs=["csrc", numpy.get_include()],
             extra_compile_args=COMMON + flags(),
-            extra_link_args=["-pthread", *flags()],
+            extra_link_args=["-pthread", "-ldl", *flags()],
         )
     ],
     cmdclass={"build_ext": BuildEngine},

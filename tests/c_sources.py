@@ -73,3 +73,10 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+def flatten(text: str) -> str:
+    """Take away the braces of C++ namespaces and of extern "C", which are no functions."""
+    text = re.sub(r'extern "C" \{\n((?:#[^\n]*\n)+)\}', r"\1", text)
+    text = re.sub(r"^\} // namespace.*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"^namespace.*\{$", "", text, flags=re.MULTILINE)

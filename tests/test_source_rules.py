@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from c_sources import is_function, strip, top_level
+from c_sources import flatten, is_function, strip, top_level
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -12,7 +12,8 @@ CSRC = ROOT / "csrc"
 if not CSRC.is_dir():
     pytest.skip("the sources of the engine are not beside the tests", allow_module_level=True)
 
-C_FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".def", ".inc"))
+C_SUFFIXES = (".c", ".h", ".def", ".inc", ".cu")
+C_FILES = sorted(path for path in CSRC.rglob("*") if path.suffix in C_SUFFIXES)
 PYTHON_FILES = sorted([*(ROOT / "depthstyle").rglob("*.py"), *CSRC.rglob("*.py")])
 TEXT_FILES = [*C_FILES, *PYTHON_FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/**/*.py")]
 
@@ -29,6 +30,10 @@ LAYERS = {
         *("base/", "core/backend.h", "core/resample.h", "core/ops.def", "cpu/"),
         "ref/ref.h",  # what cpu has no kernel for runs through ref
     ),
+    "cuda": (
+        *("base/", "core/backend.h", "core/op.h", "core/ops.def", "core/tensor.h", "cuda/"),
+        "core/resample.h",
+    ),
     "optim": ("base/", "core/", "optim/"),
     "py": ("base/", "core/", "optim/", "py/"),
 }
@@ -39,6 +44,7 @@ PYTHON_TABLES = {
     *("PyType_Slot", "PyType_Spec", "PyModuleDef_Slot"),
 }
 
+CONSTANT = ("typedef", "extern", "_Static_assert", "constexpr", "template")
 QUALIFIERS = ("static", "const", "volatile", "_Thread_local", "struct", "union", "enum")
 
 
@@ -56,7 +62,7 @@ def is_mutable(declaration):
     """Whether a declaration, with or without initializer, is a variable that can change."""
     declarator = re.split(r"=|\[", declaration)[0].replace("{}", "").strip()
     words = declarator.replace("*", " ").split()
-    if "(" in declarator or not words or words[0] in ("typedef", "extern", "_Static_assert"):
+    if "(" in declarator or not words or words[0] in CONSTANT:
         return False
     names = [word for word in words if word not in QUALIFIERS]
     if len(names) < 2 or PYTHON_TABLES & set(names):
@@ -90,7 +96,7 @@ def test_only_one_file_allocates_and_nothing_exits(path):
 
 @pytest.mark.parametrize("path", C_FILES, ids=name)
 def test_no_global_can_change(path):
-    text = strip(path.read_text())
+    text = strip(flatten(path.read_text()))
     found = [piece for piece, _, _ in top_level(text) if is_mutable(piece)]
     inside = re.findall(r"^\s+(static\s[^;={(]*[=;])", text, flags=re.MULTILINE)
     found += [piece for piece in inside if is_mutable(piece.rstrip("=;"))]
@@ -99,7 +105,7 @@ def test_no_global_can_change(path):
 
 @pytest.mark.parametrize("path", C_FILES, ids=name)
 def test_functions_are_short(path):
-    for piece, line, lines in top_level(strip(path.read_text())):
+    for piece, line, lines in top_level(strip(flatten(path.read_text()))):
         assert not is_function(piece) or lines <= MAX_FUNCTION_LINES, f"line {line}: {piece}"
 
 

@@ -1,0 +1,321 @@
+/* The CUDA backend: memory, arrays in and out, recording and replay, and the table of kernels. */
+#include "cuda/conv.h"
+
+namespace
+{
+
+struct entry {
+    ds_op op;
+    const ds_kernel *kernel;
+};
+
+const entry KERNELS[] = {
+#define KERNEL(op, symbol) {DS_OP_##op, &symbol},
+#include "cuda/kernels.def"
+#undef KERNEL
+    {DS_OP_COUNT, NULL},
+};
+
+const ds_kernel *find(const ds_backend *backend, const ds_step *step)
+{
+    const bool plain = !step->epilogue.active && !step->epilogue.addend && !step->prologue.active;
+    for (const entry *e = KERNELS; e->kernel; e++)
+        if (e->op == step->op && (e->kernel->accepts ? e->kernel->accepts(backend, step) : plain))
+            return e->kernel;
+    return NULL;
+}
+
+size_t element_bytes(const ds_backend *backend, const ds_tensor *tensor)
+{
+    return ds_is_half(backend, tensor) ? sizeof(ds_bf16) : sizeof(float);
+}
+
+size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
+{
+    return (size_t)ds_count(tensor->shape) * element_bytes(backend, tensor);
+}
+
+/* The place of planar element i in the layout of the view. */
+int64_t place_of(const ds_view &v, int64_t i)
+{
+    const int64_t w = i % v.shape.w, h = i / v.shape.w % v.shape.h;
+    const int64_t c = i / (v.shape.w * v.shape.h) % v.shape.c;
+    return i / (v.shape.w * v.shape.h * v.shape.c) * v.n + c * v.c + h * v.h + w * v.w;
+}
+
+/* One chunk of host memory goes through a staging buffer; arrays enter and leave rarely. */
+ds_code stage(ds_backend *backend, const ds_tensor *tensor, void *buffer, ds_status *status)
+{
+    return ds_alloc_raw(backend->alloc, bytes(backend, tensor), buffer, status);
+}
+
+void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor)
+{
+    ds_status status = ds_status_ok();
+    ds_view v = ds_view_of(backend, tensor);
+    const int64_t count = ds_count(tensor->shape);
+    if (stage(backend, tensor, &v.data, &status) != DS_OK) {
+        ds_cuda_note(backend, cudaErrorMemoryAllocation, "pack");
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const float value =
+            dtype == DS_F64 ? (float)((const double *)planar)[i] : ((const float *)planar)[i];
+        if (v.half)
+            ((ds_bf16 *)v.data)[place_of(v, i)] = ds_narrow(value);
+        else
+            ((float *)v.data)[place_of(v, i)] = value;
+    }
+    const cudaStream_t stream = ds_cuda_of(backend)->stream;
+    ds_cuda_note(backend,
+                 cudaMemcpyAsync(tensor->data, v.data, bytes(backend, tensor),
+                                 cudaMemcpyHostToDevice, stream),
+                 "copy to the device");
+    ds_cuda_note(backend, cudaStreamSynchronize(stream), "copy to the device");
+    ds_release(backend->alloc, &v.data);
+}
+
+void read(ds_backend *backend, void *host, const void *memory, size_t size)
+{
+    const cudaStream_t stream = ds_cuda_of(backend)->stream;
+    ds_cuda_note(backend, cudaMemcpyAsync(host, memory, size, cudaMemcpyDeviceToHost, stream),
+                 "copy from the device");
+    ds_cuda_note(backend, cudaStreamSynchronize(stream), "copy from the device");
+}
+
+void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)
+{
+    ds_status status = ds_status_ok();
+    ds_view v = ds_view_of(backend, tensor);
+    const int64_t count = ds_count(tensor->shape);
+    if (stage(backend, tensor, &v.data, &status) != DS_OK) {
+        ds_cuda_note(backend, cudaErrorMemoryAllocation, "unpack");
+        return;
+    }
+    read(backend, v.data, tensor->data, bytes(backend, tensor));
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t place = place_of(v, i);
+        const float value =
+            v.half ? ds_widen(((const ds_bf16 *)v.data)[place]) : ((const float *)v.data)[place];
+        if (dtype == DS_F64)
+            ((double *)planar)[i] = value;
+        else
+            ((float *)planar)[i] = value;
+    }
+    ds_release(backend->alloc, &v.data);
+}
+
+bool all_finite(ds_backend *backend, const ds_tensor *tensor)
+{
+    ds_status status = ds_status_ok();
+    float *values = NULL;
+    const int64_t count = ds_count(tensor->shape);
+    bool finite = true;
+    if (ds_alloc_raw(backend->alloc, (size_t)count * sizeof *values, &values, &status) != DS_OK)
+        return true;
+    unpack(backend, tensor, values, DS_F32);
+    for (int64_t i = 0; i < count && finite; i++)
+        finite = isfinite(values[i]);
+    ds_release(backend->alloc, &values);
+    return finite;
+}
+
+ds_code allocate(ds_backend *backend, size_t size, void *memory, ds_status *status)
+{
+    ds_cuda *cuda = ds_cuda_of(backend);
+    size_t free_bytes = 0, total = 0;
+    void **address = (void **)memory;
+    *address = NULL;
+    cudaMemGetInfo(&free_bytes, &total);
+    const bool limited = cuda->most_bytes && cuda->used_bytes + (int64_t)size > cuda->most_bytes;
+    if (limited || cudaMalloc(address, size ? size : 1) != cudaSuccess) {
+        cudaGetLastError();
+        *address = NULL;
+        return ds_fail(status, DS_DEVICE_MEMORY,
+                       "the device has not the %.1f MiB that are needed (%.1f MiB of %.1f are "
+                       "free); use a smaller size",
+                       (double)size / (1 << 20), (double)free_bytes / (1 << 20),
+                       (double)total / (1 << 20));
+    }
+    cuda->used_bytes += (int64_t)size;
+    return DS_OK;
+}
+
+void release(ds_backend *backend, void *memory)
+{
+    void **address = (void **)memory;
+    if (*address)
+        ds_cuda_note(backend, cudaFree(*address), "free");
+    *address = NULL;
+}
+
+void fill(ds_backend *backend, void *memory, int byte, size_t size)
+{
+    const cudaStream_t stream = ds_cuda_of(backend)->stream;
+    ds_cuda_note(backend, cudaMemsetAsync(memory, byte, size, stream), "fill");
+}
+
+struct look {
+    ds_view x;
+    int *finite;
+    __device__ void operator()(int64_t i) const
+    {
+        if (!isfinite(ds_load(x, i)))
+            *finite = 0;
+    }
+};
+
+struct forgive {
+    int *finite;
+    __device__ void operator()(int64_t) const
+    {
+        *finite = 1;
+    }
+};
+
+void watch(ds_backend *backend, const ds_tensor *tensor)
+{
+    const look f = {ds_view_of(backend, tensor), ds_cuda_of(backend)->finite};
+    ds_each(backend, f, ds_count(tensor->shape));
+}
+
+ds_code finish(ds_backend *backend, bool *finite, ds_status *status)
+{
+    ds_cuda *cuda = ds_cuda_of(backend);
+    int flag = 1;
+    read(backend, &flag, cuda->finite, sizeof flag);
+    *finite = flag != 0;
+    if (!*finite)
+        ds_each(backend, forgive{cuda->finite}, 1);
+    const cudaError_t failed = cuda->failed;
+    cuda->failed = cudaSuccess;
+    if (failed == cudaSuccess)
+        return DS_OK;
+    return ds_fail(status, DS_DEVICE, "the device failed in %s: %s; start the process again",
+                   cuda->failed_in, cudaGetErrorString(failed));
+}
+
+ds_code check(cudaError_t code, const char *call, ds_status *status)
+{
+    if (code == cudaSuccess)
+        return DS_OK;
+    return ds_fail(status, DS_DEVICE, "%s failed: %s", call, cudaGetErrorString(code));
+}
+
+ds_code begin(ds_backend *backend, ds_status *status)
+{
+    return check(
+        cudaStreamBeginCapture(ds_cuda_of(backend)->stream, cudaStreamCaptureModeThreadLocal),
+        "recording", status);
+}
+
+ds_code end(ds_backend *backend, void **recording, ds_status *status)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    DS_TRY(check(cudaStreamEndCapture(ds_cuda_of(backend)->stream, &graph), "recording", status));
+    DS_TRY(check(cudaGraphInstantiate(&ready, graph, 0), "making the recording ready", status));
+exit:
+    if (graph)
+        cudaGraphDestroy(graph);
+    *recording = ready;
+    return status->code;
+}
+
+void replay(ds_backend *backend, void *recording)
+{
+    ds_cuda_note(backend, cudaGraphLaunch((cudaGraphExec_t)recording, ds_cuda_of(backend)->stream),
+                 "replay");
+}
+
+void forget(ds_backend *, void **recording)
+{
+    cudaGraphExecDestroy((cudaGraphExec_t)*recording);
+    *recording = NULL;
+}
+
+const ds_device DEVICE = {.allocate = allocate,
+                          .release = release,
+                          .fill = fill,
+                          .read = read,
+                          .watch = watch,
+                          .finish = finish,
+                          .begin = begin,
+                          .end = end,
+                          .replay = replay,
+                          .forget = forget};
+
+void destroy(ds_backend **address)
+{
+    ds_backend *backend = *address;
+    if (!backend)
+        return;
+    ds_cuda *cuda = ds_cuda_of(backend);
+    void *finite = cuda->finite;
+    ds_conv_close(backend);
+    release(backend, &finite);
+    if (cuda->stream)
+        cudaStreamDestroy(cuda->stream);
+    ds_release(backend->alloc, address);
+}
+
+} // namespace
+
+ds_code ds_cuda_allocate(ds_backend *backend, size_t size, void *memory, ds_status *status)
+{
+    return allocate(backend, size, memory, status);
+}
+
+ds_code ds_cuda_upload(ds_backend *backend, const void *host, size_t size, void *memory,
+                       ds_status *status)
+{
+    void **address = (void **)memory;
+    if (allocate(backend, size, memory, status) != DS_OK)
+        return status->code;
+    return check(cudaMemcpy(*address, host, size, cudaMemcpyHostToDevice), "copy to the device",
+                 status);
+}
+
+void ds_cuda_free(ds_backend *backend, void *memory)
+{
+    release(backend, memory);
+}
+
+extern "C" __attribute__((visibility("default"))) ds_code
+depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
+                       ds_backend **out, ds_status *status)
+{
+    ds_cuda *cuda = NULL;
+    void *finite = NULL;
+    *out = NULL;
+    if (stamp != DS_CUDA_STAMP)
+        return ds_fail(status, DS_DEVICE,
+                       "libdepthstyle_cuda belongs to another version of depthstyle; install "
+                       "depthstyle again");
+    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the device", status));
+    DS_TRY(ds_alloc_zeroed(alloc, sizeof *cuda, &cuda, status));
+    cuda->base = {.name = "cuda",
+                  .dtype = DS_F32,
+                  .device = &DEVICE,
+                  .alloc = alloc,
+                  .find = find,
+                  .bytes = bytes,
+                  .pack = pack,
+                  .unpack = unpack,
+                  .finite = all_finite,
+                  .destroy = destroy};
+    cuda->ordinal = options->ordinal;
+    cuda->precision = options->precision;
+    cuda->half = options->precision == DS_BF16;
+    cuda->most_bytes = options->most_bytes;
+    *out = &cuda->base;
+    DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
+                 status));
+    DS_TRY(allocate(&cuda->base, sizeof *cuda->finite, &finite, status));
+    cuda->finite = (int *)finite;
+    ds_each(&cuda->base, forgive{cuda->finite}, 1);
+exit:
+    if (status->code != DS_OK)
+        destroy(out);
+    return status->code;
+}

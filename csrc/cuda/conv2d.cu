@@ -1,0 +1,386 @@
+/* Convolutions: what cuDNN does not do (reflection, images in fp32, the ends of a step) around what
+   it does. Copies in a layout that cuDNN wants lie in the workspace. */
+#include "cuda/border.h"
+#include "cuda/conv.h"
+#include "cuda/pointwise.h"
+
+namespace
+{
+
+enum { CHANNEL_STEP = 8 }; /* tensor cores take bf16 channels in eights */
+
+/* Attributes and tensors of the three ops under common names. */
+struct problem {
+    ds_conv_direction direction;
+    const ds_tensor *a, *b; /* as ds_conv_run takes them */
+    int64_t stride, pad, dilation, groups;
+    bool reflect, bias;
+    ds_shape x, w, y;
+};
+
+template <class A> void read_attributes(const A &attr, problem *p)
+{
+    p->stride = attr.stride;
+    p->pad = attr.pad;
+    p->dilation = attr.dilation;
+    p->groups = attr.groups;
+    p->reflect = attr.pad_mode == DS_PAD_REFLECT && attr.pad > 0;
+}
+
+problem problem_of(const ds_step *step)
+{
+    problem p = {};
+    p.a = step->in[0];
+    p.b = step->in[1];
+    if (step->op == DS_OP_conv2d) {
+        read_attributes(DS_ATTR(conv2d, step->attr), &p);
+        p.bias = step->inputs > 2;
+        p.x = p.a->shape;
+        p.w = p.b->shape;
+        p.y = step->out->shape;
+    } else if (step->op == DS_OP_conv2d_backward_input) {
+        read_attributes(DS_ATTR(conv2d_backward_input, step->attr), &p);
+        p.direction = DS_CONV_BACKWARD_INPUT;
+        p.x = step->out->shape;
+        p.w = p.b->shape;
+        p.y = p.a->shape;
+    } else {
+        read_attributes(DS_ATTR(conv2d_backward_weight, step->attr), &p);
+        p.direction = DS_CONV_BACKWARD_WEIGHT;
+        p.x = p.a->shape;
+        p.w = step->out->shape;
+        p.y = p.b->shape;
+    }
+    return p;
+}
+
+/* A tensor in cuDNN's form: NHWC without gaps, of one type, lying somewhere. */
+ds_view packed(ds_shape s, bool half, void *data)
+{
+    return {data, s, s.h * s.w * s.c, 1, s.w * s.c, s.c, true, half};
+}
+
+/* What lies where in the workspace; a copy of no bytes is not needed. */
+struct layout {
+    ds_conv *conv;
+    void *weights; /* constant weights in cuDNN's form, on the device */
+    bool half;
+    bool fused;       /* cuDNN computes the end too */
+    ds_shape x, w, y; /* as cuDNN sees them: bordered, channels in eights */
+    size_t a_bytes, b_bytes, out_bytes;
+};
+
+int64_t in_eights(int64_t channels)
+{
+    return (channels + CHANNEL_STEP - 1) / CHANNEL_STEP * CHANNEL_STEP;
+}
+
+size_t bytes_of(ds_shape s, bool half)
+{
+    const size_t bytes = (size_t)ds_count(s) * (half ? sizeof(ds_bf16) : sizeof(float));
+    return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
+}
+
+/* Whether a tensor can be handed to cuDNN as it lies. */
+bool fits(const ds_backend *backend, const ds_tensor *t, ds_shape wanted, bool half)
+{
+    return t->kind == DS_MAP && ds_same_shape(t->shape, wanted) && ds_is_half(backend, t) == half;
+}
+
+void choose_shapes(const ds_backend *backend, const problem *p, layout *l)
+{
+    l->half = ds_cuda_of(backend)->half;
+    l->x = p->x;
+    l->w = p->w;
+    l->y = p->y;
+    if (p->reflect) {
+        l->x.h += 2 * p->pad;
+        l->x.w += 2 * p->pad;
+    }
+    if (l->half && p->groups == 1) {
+        l->x.c = l->w.c = in_eights(l->x.c);
+        l->y.c = l->w.n = in_eights(l->y.c);
+    }
+}
+
+/* The result's type: cuDNN sums gradients of weights into bf16 only. */
+bool half_result(const ds_backend *backend, const ds_step *step, const layout *l)
+{
+    return l->half && (step->op == DS_OP_conv2d_backward_weight || ds_is_half(backend, step->out));
+}
+
+void choose_copies(const ds_backend *backend, const problem *p, const ds_step *step, layout *l)
+{
+    const bool out_half = half_result(backend, step, l);
+    const ds_shape a = p->direction == DS_CONV_BACKWARD_INPUT ? l->y : l->x;
+    const ds_shape b = p->direction == DS_CONV_BACKWARD_WEIGHT ? l->y : l->w;
+    const ds_shape out = p->direction == DS_CONV_FORWARD          ? l->y
+                         : p->direction == DS_CONV_BACKWARD_INPUT ? l->x
+                                                                  : l->w;
+    l->a_bytes = fits(backend, p->a, a, l->half) ? 0 : bytes_of(a, l->half);
+    l->b_bytes = l->weights || fits(backend, p->b, b, l->half) ? 0 : bytes_of(b, l->half);
+    l->out_bytes = fits(backend, step->out, out, out_half) ? 0 : bytes_of(out, out_half);
+}
+
+/* Constant weights are turned once, on the host. */
+ds_code upload_weights(ds_backend *backend, const problem *p, layout *l, ds_status *status)
+{
+    const float *from = (const float *)p->b->data;
+    const ds_shape w = p->w;
+    void *host = NULL;
+    DS_TRY(ds_alloc_zeroed(backend->alloc, bytes_of(l->w, l->half), &host, status));
+    for (int64_t o = 0; o < w.n; o++)
+        for (int64_t c = 0; c < w.c; c++)
+            for (int64_t k = 0; k < w.h * w.w; k++) {
+                const float value = from[(o * w.c + c) * w.h * w.w + k];
+                const int64_t place = (o * w.h * w.w + k) * l->w.c + c;
+                if (l->half)
+                    ((ds_bf16 *)host)[place] = ds_narrow(value);
+                else
+                    ((float *)host)[place] = value;
+            }
+    DS_TRY(ds_cuda_upload(backend, host, bytes_of(l->w, l->half), &l->weights, status));
+exit:
+    ds_release(backend->alloc, &host);
+    return status->code;
+}
+
+/* Whether cuDNN could compute the end of the step too: only in place and only with ReLU. */
+bool may_fuse(const problem *p, const ds_step *step, const layout *l)
+{
+    const ds_epilogue *e = &step->epilogue;
+    const bool folds = p->direction == DS_CONV_BACKWARD_INPUT && p->reflect;
+    return !l->out_bytes && !folds && (!e->active || e->activation == DS_RELU) &&
+           (p->bias || e->addend || e->active);
+}
+
+/* Asks for the convolution with its end, and without where that is not to be had. */
+ds_code plan_conv(ds_backend *backend, const problem *p, const ds_step *step, layout *l,
+                  size_t *bytes, ds_status *status)
+{
+    const ds_epilogue *e = &step->epilogue;
+    ds_status refused = ds_status_ok();
+    ds_conv_problem planned = {p->direction,
+                               l->x,
+                               l->w,
+                               l->y,
+                               p->stride,
+                               p->reflect ? 0 : p->pad,
+                               p->dilation,
+                               l->half,
+                               half_result(backend, step, l),
+                               ds_cuda_of(backend)->precision == DS_TF32,
+                               false,
+                               false,
+                               false,
+                               false};
+    if (may_fuse(p, step, l)) {
+        planned.bias = p->bias;
+        planned.addend = e->addend != NULL;
+        planned.gate = e->gate != NULL;
+        planned.relu = e->active && !e->gate;
+        l->fused = ds_conv_create(backend, &planned, &l->conv, bytes, &refused) == DS_OK;
+        if (l->fused || refused.code != DS_UNSUPPORTED)
+            return *status = refused, status->code;
+        planned.bias = planned.addend = planned.gate = planned.relu = false;
+    }
+    return ds_conv_create(backend, &planned, &l->conv, bytes, status);
+}
+
+ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    const problem p = problem_of(step);
+    layout *l = NULL;
+    size_t bytes = 0;
+    DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *l, &l, status));
+    step->prepared = l;
+    choose_shapes(backend, &p, l);
+    if (p.direction != DS_CONV_BACKWARD_WEIGHT && step->constant[1]) {
+        DS_TRY(upload_weights(backend, &p, l, status));
+        step->prepared_bytes = bytes_of(l->w, l->half);
+    }
+    choose_copies(backend, &p, step, l);
+    DS_TRY(plan_conv(backend, &p, step, l, &bytes, status));
+    step->workspace_bytes = l->a_bytes + l->b_bytes + l->out_bytes + bytes;
+    step->variant = ds_conv_name(l->conv);
+exit:
+    return status->code;
+}
+
+void release(ds_backend *backend, ds_step *step)
+{
+    layout *l = (layout *)step->prepared;
+    if (!l)
+        return;
+    ds_conv_destroy(backend, &l->conv);
+    ds_cuda_free(backend, &l->weights);
+    ds_release(backend->alloc, &step->prepared);
+}
+
+/* y = x in another shape and type: a border of mirrored pixels, more channels of zeros. */
+struct convert {
+    ds_add_border border;
+    int64_t channels; /* of x */
+    __device__ void operator()(int64_t i) const
+    {
+        if (ds_index_of(border.y, i).c < channels)
+            border(i);
+        else
+            ds_store(border.y, i, 0);
+    }
+};
+
+/* The bordered copy of a map for cuDNN. Borders of x are `pad` wide, those of y are none. */
+void copy_map(ds_backend *backend, const ds_tensor *from, const ds_view &to, int64_t pad)
+{
+    const ds_view x = ds_view_of(backend, from);
+    const ds_border b = {pad, pad, pad, pad, DS_PAD_REFLECT};
+    ds_each(backend, convert{{x, to, b}, x.shape.c}, ds_count(to.shape));
+}
+
+/* Weights (O, I, kH, kW) into cuDNN's form. */
+struct turn_weights {
+    ds_view from, to;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(to, i);
+        const bool there = at.n < from.shape.n && at.c < from.shape.c;
+        ds_store(to, i, there ? ds_load(from, ds_place_of(from, at)) : 0);
+    }
+};
+
+/* The end of a step: what cuDNN made, plus bias and addend, through the nonlinearity. */
+struct finish {
+    ds_view from, out;
+    const float *bias;
+    ds_view addend, gate;
+    bool has_addend, has_gate, active;
+    ds_nonlinearity f;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(out, i);
+        float value = ds_load(from, ds_place_of(from, at));
+        if (bias)
+            value += bias[at.c];
+        if (has_addend)
+            value += ds_load(addend, i);
+        if (active)
+            value = has_gate ? value * f.derivative(ds_load(gate, i)) : f.value(value);
+        ds_store(out, i, value);
+    }
+};
+
+/* The same where a border must be folded back into the picture first. */
+struct fold {
+    ds_fold_border border;
+    __device__ void operator()(int64_t i) const
+    {
+        border(i);
+    }
+};
+
+void run_finish(ds_backend *backend, const ds_step *step, const ds_view &from, const float *bias)
+{
+    const ds_epilogue *e = &step->epilogue;
+    finish f = {from,
+                ds_view_of(backend, step->out),
+                bias,
+                {},
+                {},
+                e->addend != NULL,
+                e->gate != NULL,
+                e->active,
+                {e->activation, (float)e->alpha}};
+    if (e->addend)
+        f.addend = ds_view_of(backend, e->addend);
+    if (e->gate)
+        f.gate = ds_view_of(backend, e->gate);
+    ds_each(backend, f, ds_count(step->out->shape));
+}
+
+/* The view of cuDNN's result, which lies in `data`, in the channels that the op has. */
+ds_view result_view(ds_shape stored, ds_shape wanted, bool half, void *data)
+{
+    ds_view v = packed(stored, half, data);
+    v.shape.n = wanted.n;
+    v.shape.c = wanted.c;
+    return v;
+}
+
+/* Copies what cuDNN cannot read as it lies; returns where the operands are. */
+ds_conv_operands place_operands(ds_backend *backend, const ds_step *step, const problem &p,
+                                const layout *l)
+{
+    char *work = (char *)step->workspace;
+    const ds_epilogue *e = &step->epilogue;
+    const bool backward_input = p.direction == DS_CONV_BACKWARD_INPUT;
+    ds_conv_operands o = {p.a->data,
+                          l->weights ? l->weights : p.b->data,
+                          step->out->data,
+                          p.bias ? (const float *)step->in[2]->data : NULL,
+                          e->addend ? e->addend->data : NULL,
+                          e->gate ? e->gate->data : NULL,
+                          work + l->a_bytes + l->b_bytes + l->out_bytes};
+    if (l->a_bytes) {
+        o.a = work;
+        copy_map(backend, p.a, packed(backward_input ? l->y : l->x, l->half, work),
+                 backward_input || !p.reflect ? 0 : p.pad);
+    }
+    if (l->b_bytes) {
+        const ds_view to = packed(p.direction == DS_CONV_BACKWARD_WEIGHT ? l->y : l->w, l->half,
+                                  work + l->a_bytes);
+        o.b = to.data;
+        if (p.direction == DS_CONV_BACKWARD_WEIGHT)
+            copy_map(backend, p.b, to, 0);
+        else
+            ds_each(backend, turn_weights{ds_view_of(backend, p.b), to}, ds_count(l->w));
+    }
+    if (l->out_bytes)
+        o.out = work + l->a_bytes + l->b_bytes;
+    return o;
+}
+
+/* Folds the mirrored border of a gradient back. */
+void run_fold(ds_backend *backend, const ds_step *step, const problem &p, ds_view from)
+{
+    const int64_t pad = p.pad;
+    from.shape.c = p.x.c;
+    const ds_fold_border border = {
+        from, ds_view_of(backend, step->out), {pad, pad, pad, pad, DS_PAD_REFLECT}};
+    ds_each(backend, fold{border}, ds_count(step->out->shape));
+    if (step->epilogue.active || step->epilogue.addend)
+        run_finish(backend, step, border.dx, NULL);
+}
+
+void run(ds_backend *backend, const ds_step *step)
+{
+    const problem p = problem_of(step);
+    const layout *l = (const layout *)step->prepared;
+    const ds_conv_operands o = place_operands(backend, step, p, l);
+    ds_conv_run(backend, l->conv, &o);
+    if (l->fused)
+        return;
+    const ds_shape made = p.direction == DS_CONV_BACKWARD_WEIGHT  ? l->w
+                          : p.direction == DS_CONV_BACKWARD_INPUT ? l->x
+                                                                  : l->y;
+    const bool half = half_result(backend, step, l);
+    if (p.direction == DS_CONV_BACKWARD_INPUT && p.reflect)
+        run_fold(backend, step, p, packed(made, half, o.out));
+    else if (l->out_bytes || o.bias || step->epilogue.active || step->epilogue.addend)
+        run_finish(backend, step, result_view(made, step->out->shape, half, o.out), o.bias);
+}
+
+/* Takes any end: what cuDNN cannot fuse is one more pass. */
+bool accepts(const ds_backend *, const ds_step *step)
+{
+    return !step->prologue.active;
+}
+
+} // namespace
+
+const ds_kernel ds_cuda_conv2d = {
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .apart = true};
+const ds_kernel ds_cuda_conv2d_backward_input = {
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .apart = true};
+const ds_kernel ds_cuda_conv2d_backward_weight = {
+    .prepare = prepare, .run = run, .release = release};

@@ -1,0 +1,154 @@
+#include "cuda/device.h"
+
+namespace
+{
+
+struct window {
+    int64_t kernel, stride, pad;
+};
+
+/* The pixels [begin, end) of one side that window i covers. */
+struct span {
+    int64_t begin, end;
+    __device__ span(const window &p, int64_t i, int64_t size)
+    {
+        begin = i * p.stride - p.pad;
+        end = begin + p.kernel < size ? begin + p.kernel : size;
+        begin = begin < 0 ? 0 : begin;
+    }
+};
+
+/* The windows [begin, end) that cover pixel i of one side; `count` windows there are. */
+struct covering {
+    int64_t begin, end;
+    __device__ covering(const window &p, int64_t i, int64_t count)
+    {
+        const int64_t first = i + p.pad - p.kernel + 1;
+        begin = first <= 0 ? 0 : (first + p.stride - 1) / p.stride;
+        end = (i + p.pad) / p.stride + 1;
+        end = end < count ? end : count;
+    }
+};
+
+/* The pixel of the first largest value of a window; NaN counts as largest, so that it is seen. */
+__device__ ds_index largest(const ds_view &x, const window &p, ds_index at, float *value)
+{
+    const span rows(p, at.h, x.shape.h), columns(p, at.w, x.shape.w);
+    ds_index best = {at.n, at.c, rows.begin, columns.begin};
+    *value = ds_load(x, ds_place_of(x, best));
+    for (int64_t h = rows.begin; h < rows.end; h++)
+        for (int64_t w = columns.begin; w < columns.end; w++) {
+            const float here = ds_at(x, at.n, at.c, h, w);
+            if (here > *value || isnan(here)) {
+                best.h = h;
+                best.w = w;
+                *value = here;
+            }
+        }
+    return best;
+}
+
+struct max_forward {
+    ds_view x, y;
+    window p;
+    __device__ void operator()(int64_t i) const
+    {
+        float value;
+        largest(x, p, ds_index_of(y, i), &value);
+        ds_store(y, i, value);
+    }
+};
+
+struct max_backward {
+    ds_view dy, x, dx;
+    window p;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(dx, i);
+        const covering rows(p, at.h, dy.shape.h), columns(p, at.w, dy.shape.w);
+        float sum = 0, value;
+        for (int64_t h = rows.begin; h < rows.end; h++)
+            for (int64_t w = columns.begin; w < columns.end; w++) {
+                const ds_index best = largest(x, p, {at.n, at.c, h, w}, &value);
+                if (best.h == at.h && best.w == at.w)
+                    sum += ds_at(dy, at.n, at.c, h, w);
+            }
+        ds_store(dx, i, sum);
+    }
+};
+
+struct mean_forward {
+    ds_view x, y;
+    window p;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(y, i);
+        const span rows(p, at.h, x.shape.h), columns(p, at.w, x.shape.w);
+        double sum = 0;
+        for (int64_t h = rows.begin; h < rows.end; h++)
+            for (int64_t w = columns.begin; w < columns.end; w++)
+                sum += ds_at(x, at.n, at.c, h, w);
+        const int64_t pixels = (rows.end - rows.begin) * (columns.end - columns.begin);
+        ds_store(y, i, (float)(sum / (double)pixels));
+    }
+};
+
+struct mean_backward {
+    ds_view dy, dx;
+    window p;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(dx, i);
+        const covering over_rows(p, at.h, dy.shape.h), over_columns(p, at.w, dy.shape.w);
+        float sum = 0;
+        for (int64_t h = over_rows.begin; h < over_rows.end; h++)
+            for (int64_t w = over_columns.begin; w < over_columns.end; w++) {
+                const span rows(p, h, dx.shape.h), columns(p, w, dx.shape.w);
+                const int64_t pixels = (rows.end - rows.begin) * (columns.end - columns.begin);
+                sum += ds_at(dy, at.n, at.c, h, w) / (float)pixels;
+            }
+        ds_store(dx, i, sum);
+    }
+};
+
+void run_max(ds_backend *backend, const ds_step *step)
+{
+    const ds_max_pool_attr a = DS_ATTR(max_pool, step->attr);
+    const max_forward f = {ds_view_of(backend, step->in[0]),
+                           ds_view_of(backend, step->out),
+                           {a.kernel, a.stride, a.pad}};
+    ds_each(backend, f, ds_count(step->out->shape));
+}
+
+void run_max_backward(ds_backend *backend, const ds_step *step)
+{
+    const ds_max_pool_backward_attr a = DS_ATTR(max_pool_backward, step->attr);
+    const max_backward f = {ds_view_of(backend, step->in[0]),
+                            ds_view_of(backend, step->in[1]),
+                            ds_view_of(backend, step->out),
+                            {a.kernel, a.stride, a.pad}};
+    ds_each(backend, f, ds_count(step->out->shape));
+}
+
+void run_mean(ds_backend *backend, const ds_step *step)
+{
+    const ds_avg_pool_attr a = DS_ATTR(avg_pool, step->attr);
+    const mean_forward f = {
+        ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), {a.kernel, a.stride, 0}};
+    ds_each(backend, f, ds_count(step->out->shape));
+}
+
+void run_mean_backward(ds_backend *backend, const ds_step *step)
+{
+    const ds_avg_pool_backward_attr a = DS_ATTR(avg_pool_backward, step->attr);
+    const mean_backward f = {
+        ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), {a.kernel, a.stride, 0}};
+    ds_each(backend, f, ds_count(step->out->shape));
+}
+
+} // namespace
+
+const ds_kernel ds_cuda_max_pool = {.run = run_max};
+const ds_kernel ds_cuda_max_pool_backward = {.run = run_max_backward};
+const ds_kernel ds_cuda_avg_pool = {.run = run_mean};
+const ds_kernel ds_cuda_avg_pool_backward = {.run = run_mean_backward};

@@ -1,0 +1,117 @@
+/* Updates hold still after a watched tensor that was not finite: `finite` is read by every thread
+   before it changes anything. */
+#include "cuda/device.h"
+
+namespace
+{
+
+struct adam {
+    ds_view x, m, v;
+    const float *steps, *rate;
+    ds_view gradient;
+    double beta1, beta2, epsilon, weight_decay;
+    const int *finite;
+    __device__ void operator()(int64_t i) const
+    {
+        if (!*finite)
+            return;
+        const double t = (double)*steps;
+        const double step = (double)*rate / (1 - pow(beta1, t));
+        const double root = sqrt(1 - pow(beta2, t));
+        const double old = ds_load(x, i);
+        const double g = ds_load(gradient, i) + weight_decay * old;
+        const double mean = ds_load(m, i) + (1 - beta1) * (g - ds_load(m, i));
+        const double square = beta2 * ds_load(v, i) + (1 - beta2) * g * g;
+        ds_store(m, i, (float)mean);
+        ds_store(v, i, (float)square);
+        ds_store(
+            x, i,
+            (float)(old - step * ds_load(m, i) / (sqrt((double)ds_load(v, i)) / root + epsilon)));
+    }
+};
+
+struct count {
+    float *steps;
+    const int *finite;
+    __device__ void operator()(int64_t) const
+    {
+        if (*finite)
+            *steps += 1;
+    }
+};
+
+void run_adam(ds_backend *backend, const ds_step *step)
+{
+    const ds_adam_update_attr a = DS_ATTR(adam_update, step->attr);
+    const int *finite = ds_cuda_of(backend)->finite;
+    float *steps = (float *)step->in[3]->data;
+    const adam f = {ds_view_of(backend, step->in[0]),
+                    ds_view_of(backend, step->in[1]),
+                    ds_view_of(backend, step->in[2]),
+                    steps,
+                    (const float *)step->in[5]->data,
+                    ds_view_of(backend, step->in[4]),
+                    a.beta1,
+                    a.beta2,
+                    a.epsilon,
+                    a.weight_decay,
+                    finite};
+    ds_each(backend, count{steps, finite}, 1);
+    ds_each(backend, f, ds_count(step->in[0]->shape));
+}
+
+struct sgd {
+    ds_view x, velocity, gradient;
+    const float *rate;
+    double momentum, weight_decay;
+    const int *finite;
+    __device__ void operator()(int64_t i) const
+    {
+        if (!*finite)
+            return;
+        const double old = ds_load(x, i);
+        const double g = ds_load(gradient, i) + weight_decay * old;
+        ds_store(velocity, i, (float)(momentum * ds_load(velocity, i) + g));
+        ds_store(x, i, (float)(old - *rate * (double)ds_load(velocity, i)));
+    }
+};
+
+void run_sgd(ds_backend *backend, const ds_step *step)
+{
+    const ds_sgd_update_attr a = DS_ATTR(sgd_update, step->attr);
+    const sgd f = {ds_view_of(backend, step->in[0]),
+                   ds_view_of(backend, step->in[1]),
+                   ds_view_of(backend, step->in[2]),
+                   (const float *)step->in[3]->data,
+                   a.momentum,
+                   a.weight_decay,
+                   ds_cuda_of(backend)->finite};
+    ds_each(backend, f, ds_count(step->in[0]->shape));
+}
+
+struct clamp {
+    ds_view x;
+    const float *low, *high;
+    const int *finite;
+    __device__ void operator()(int64_t i) const
+    {
+        if (!*finite)
+            return;
+        const int64_t c = ds_index_of(x, i).c;
+        const float value = ds_load(x, i);
+        ds_store(x, i, value < low[c] ? low[c] : value > high[c] ? high[c] : value);
+    }
+};
+
+void run_clamp(ds_backend *backend, const ds_step *step)
+{
+    const clamp f = {ds_view_of(backend, step->in[0]), (const float *)step->in[1]->data,
+                     (const float *)step->in[2]->data, ds_cuda_of(backend)->finite};
+    ds_each(backend, f, ds_count(step->in[0]->shape));
+}
+
+} // namespace
+
+const ds_kernel ds_cuda_adam_update = {.run = run_adam};
+const ds_kernel ds_cuda_sgd_update = {.run = run_sgd};
+const ds_kernel ds_cuda_clamp_update = {.run = run_clamp};
