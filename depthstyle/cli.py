@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "evaluate": ("depthstyle.evaluation.command", "compare methods or depth estimates in a table"),
     "study": ("depthstyle.study.command", "ask people which of two pictures they like more"),
+    "doctor": ("depthstyle.commands.doctor", "say what this machine has and what can be used"),
     "weights": ("depthstyle.weights.command", "list, download and look into files of weights"),
 }
 """Name of each sub-command: its module and its line in ``depthstyle --help``."""

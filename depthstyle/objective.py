@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from depthstyle import _core, losses
+from depthstyle import _core, devices, losses
 from depthstyle.networks import FeatureNetwork, Weights
 from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.network import Name
@@ -27,7 +27,7 @@ class Engine:
     Attributes
     ----------
     backend : str
-        ``"cpu"`` or ``"ref"``.
+        ``"cpu"``, ``"cuda"`` or ``"ref"``.
     threads : int or None
         Number of threads; None takes the engine's default.
     """
@@ -36,13 +36,17 @@ class Engine:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("backend", self.backend, ("cpu", "ref"))
+        check_choice("backend", self.backend, ("cpu", "cuda", "ref"))
+        if self.backend == "cuda":
+            devices.load_cuda()
         if self.threads is not None:
             check_count("threads", self.threads)
 
     @property
     def device(self) -> str:
-        """The processor in words, as in ``cpu avx512, 2 threads``."""
+        """What computes, in words, as in ``cpu avx512, 2 threads``."""
+        if self.backend == "cuda":
+            return f"cuda, {devices.find_driver().gpus[0]}"
         threads = _core.get_num_threads() if self.threads is None else self.threads
         level = f" {_core.cpu_levels()[-1]}" if self.backend == "cpu" else ""
         return f"{self.backend}{level}, {threads} thread{'s' if threads > 1 else ''}"

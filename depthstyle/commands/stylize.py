@@ -186,7 +186,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the checkpoint of a run that was ended"
     )
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
-    group.add_argument("--backend", choices=("cpu", "ref"), help="what computes (default: cpu)")
+    group.add_argument(
+        "--backend", choices=("cpu", "cuda", "ref"), help="what computes (default: cpu)"
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
