@@ -110,7 +110,7 @@ class Preset:
     laplacian_weight: float = 0.0
     laplacian_pools: Sequence[int] = (4,)
     depth_loss: str | None = None
-    depth_weight: float = 1.0
+    depth_weight: float = 0.05
     depth_network: str = "midas-small"
     depth_layers: Layers = None
     optimizer: str = "lbfgs"

@@ -134,7 +134,8 @@ def session(midas_weights):
 @pytest.mark.parametrize("form", ["output", "features"])
 def test_alone_it_brings_the_depth_back(session, form):
     """From noise, with nothing but the depth loss, the picture comes to be seen as the content."""
-    run = session(depth_loss=form, content_weight=0.0, style_weight=0.0, init="noise")
+    alone = {"content_weight": 0.0, "style_weight": 0.0, "depth_weight": 1.0}
+    run = session(depth_loss=form, init="noise", **alone)
     assert set(run.weights) == {"depth"}
     run.step(8)
     np.testing.assert_allclose(run.losses["depth"], run.losses["total"], rtol=1e-6)
