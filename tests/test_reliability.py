@@ -29,6 +29,13 @@ SHORT = [
     ("runs", "no_memory", 60),
     ("runs", "growth", 2),
     ("runs", "endings", 13),
+    ("pictures", "cuts", 8),
+    ("pictures", "modes", 1),
+    ("pictures", "arrays", 1500),
+    ("pictures", "depths", 600),
+    ("pictures", "sizes", 250),
+    ("bombs", "bombs", 0),
+    ("parameters", "every_parameter", 4),
 ]
 
 

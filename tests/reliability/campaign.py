@@ -5,10 +5,21 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 Campaign = Callable[[int, Path], str]
+
+
+def report(cases: Iterable[str | None]) -> str:
+    """Go through cases, each None or what is wrong with it; return how many there were."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = list(cases)
+    wrong = [result for result in results if result is not None]
+    assert not wrong, f"{len(wrong)} of {len(results)} cases: " + "\n".join(["", *wrong[:20]])
+    return f"{len(results)} cases"
 
 
 def main(campaigns: Mapping[Campaign, int]) -> None:

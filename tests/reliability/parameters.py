@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import johnson_files
 import seeded
+from campaign import main, report
 
 from depthstyle.adain import AdainPainter, DepthAdainPainter
 from depthstyle.errors import NumericalError
@@ -103,21 +105,19 @@ def attempt(method: str, parameter: str, name: str, value: object) -> str | None
     return None if np.isfinite(image).all() else "the result is not finite"
 
 
-def cases(methods: tuple[str, ...] | None = None) -> Iterator[str | None]:
-    """Try every parameter of some methods, or of all, with every value."""
-    for method, parameter in parameters():
-        if methods is None or method in methods:
-            for name, value in VALUES.items():
-                if name == "huge" and parameter in ENDLESS:
-                    continue
-                wrong = attempt(method, parameter, name, value)
-                yield None if wrong is None else f"{method} {parameter}={name}: {wrong}"
+def cases(count: int) -> Iterator[str | None]:
+    """Try one in so many pairs of parameter and value."""
+    pairs = itertools.product(parameters(), VALUES.items())
+    for number, ((method, parameter), (name, value)) in enumerate(pairs):
+        if number % count == 0 and not (name == "huge" and parameter in ENDLESS):
+            wrong = attempt(method, parameter, name, value)
+            yield None if wrong is None else f"{method} {parameter}={name}: {wrong}"
+
+
+def every_parameter(count: int, folder: Path) -> str:
+    """Try one in so many pairs of parameter and value."""
+    return report(cases(count))
 
 
 if __name__ == "__main__":
-    from pictures import failures
-
-    tried, failed = failures(cases())
-    print(f"parameters: {tried} cases, {len(failed)} failures")
-    print("\n".join(failed))
-    sys.exit(1 if failed else 0)
+    main({every_parameter: 1})

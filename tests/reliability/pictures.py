@@ -1,23 +1,18 @@
-"""Long versions of what the tests ask of pictures: cuts, modes, arrays, sizes.
+"""What pictures and depth maps promise: cut files, modes, odd arrays, sizes.
 
-    python tests/reliability/pictures.py                 everything, in full
-    python tests/reliability/pictures.py arrays cuts     some of it
-
-Each part prints how many cases it tried and every failure.
+python tests/reliability/pictures.py              every campaign in full
+python tests/reliability/pictures.py arrays=999   the named ones, with other counts
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import itertools
 import random
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import johnson_files
 import picture_files
+from campaign import main, report
 
 import depthstyle as ds
 from depthstyle.depth import strength_map
 from depthstyle.methods import Painter, make_painter
 
-CUTS = 200
-ARRAYS = 50_000
-DEPTHS = 20_000
 LARGEST = 70
 LSB = 1 / 255 + 1e-6
 
 
-def cuts(count: int = CUTS) -> Iterator[str | None]:
+def cut_pictures(count: int) -> Iterator[str | None]:
     """Cut every file at points over its length: refused, or the same pixels as the whole."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "input")
@@ -71,7 +64,7 @@ FORMATS = {
 }  # fmt: skip
 
 
-def modes() -> Iterator[str | None]:
+def pictures_of_modes() -> Iterator[str | None]:
     """Every mode of Pillow in every format that it writes it to, against Pillow's own reading."""
     from PIL import Image, features
 
@@ -171,7 +164,7 @@ DTYPES += (">i8", "c8", "O", "S1", "U2", "M8[s]", "V4")
 EDGES = (0.0, 1.0, 0.5, -1e-5, 1.00005, 1.1, -0.5, 255.0, np.nan, np.inf, -np.inf, 1e30)
 
 
-def arrays(count: int = ARRAYS) -> Iterator[str | None]:
+def odd_arrays(count: int) -> Iterator[str | None]:
     """Arrays of any type, shape, layout and content: right or refused, and never changed."""
     for number in range(count):
         rng = random.Random(number)
@@ -250,7 +243,7 @@ READINGS = (0.0, -0.0, -1.0, 1e-30, 1e30, -1e30, np.nan, np.inf, -np.inf, 65535.
 MASKS = ("sigmoid", "complement", "linear", "window:0.2..0.5", "window:1..1", "linear:0..0")
 
 
-def depths(count: int = DEPTHS) -> Iterator[str | None]:
+def odd_depths(count: int) -> Iterator[str | None]:
     """Depth readings with holes, outliers, constants: maps and masks in [0, 1], or refused."""
     for number in range(count):
         rng = np.random.default_rng(number)
@@ -292,7 +285,7 @@ def _depth(readings: np.ndarray, rng: np.random.Generator, name: str) -> str | N
     return None
 
 
-def sizes(step: int = 1) -> Iterator[str | None]:
+def all_sizes(step: int) -> Iterator[str | None]:
     """Photographs of all sizes 0..70: a result of the same size, or the smallest size said."""
     style = picture_files.samples(size=(32, 32))
     short = {"iterations": 1, "scales": 1}
@@ -325,43 +318,30 @@ def _size(painter: Painter, height: int, width: int, name: str) -> str | None:
     return None
 
 
-PARTS: dict[str, Callable[[], Iterator[str | None]]] = {
-    "cuts": cuts,
-    "modes": modes,
-    "arrays": arrays,
-    "depths": depths,
-    "sizes": sizes,
-}
+def cuts(count: int, folder: Path) -> str:
+    """Cut each of 51 files at so many points."""
+    return report(cut_pictures(count))
 
 
-def failures(cases: Iterator[str | None]) -> tuple[int, list[str]]:
-    """Go through cases; return how many there were and what failed."""
-    tried, failed = 0, []
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        for case in cases:
-            tried += 1
-            if case is not None:
-                failed.append(case)
-    return tried, failed
+def modes(count: int, folder: Path) -> str:
+    """Read every mode in every format."""
+    return report(pictures_of_modes())
 
 
-def main() -> int:
-    """Run the parts that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("part", nargs="*", help=f"{', '.join(PARTS)} (default: all)")
-    args = parser.parse_args()
-    bad = False
-    for part in args.part or PARTS:
-        started = time.perf_counter()
-        tried, failed = failures(PARTS[part]())
-        seconds = time.perf_counter() - started
-        print(f"{part}: {tried} cases in {seconds:.0f} s, {len(failed)} failures", flush=True)
-        for failure in failed[:20]:
-            print("   ", failure)
-        bad = bad or bool(failed)
-    return 1 if bad else 0
+def arrays(count: int, folder: Path) -> str:
+    """Give so many arrays in place of a picture."""
+    return report(odd_arrays(count))
+
+
+def depths(count: int, folder: Path) -> str:
+    """Give so many arrays of readings."""
+    return report(odd_depths(count))
+
+
+def sizes(count: int, folder: Path) -> str:
+    """Paint photographs of one in so many of the sizes."""
+    return report(all_sizes(count))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main({cuts: 200, modes: 1, arrays: 50_000, depths: 20_000, sizes: 1})
