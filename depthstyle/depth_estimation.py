@@ -16,7 +16,7 @@ from depthstyle.errors import DepthstyleWarning
 from depthstyle.images import as_image
 from depthstyle.weights.depth_choice import AUTO, Source, choose_depth, is_model
 
-WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors")
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors", ".tflite")
 
 
 class DepthEstimator:
@@ -105,19 +105,16 @@ class DepthEstimator:
 
     def to_map(self, raw: NDArray[np.float32]) -> DepthMap:
         """Turn what `raw` returned into a depth map."""
-        readings = np.exp(raw) if self._network.logarithmic else raw
-        low, high = float(readings.min()), float(readings.max())
-        if low == high:
+        near, far = self._network.find_range(raw)
+        if near == far:
             warnings.warn(
                 f"{self.name}: sees the same depth everywhere; it is taken as 0.5",
                 DepthstyleWarning,
                 stacklevel=3,
             )
         valid = np.ones(raw.shape, bool)
-        depth = self._network.to_depth(raw)
-        if self._network.nearness:
-            return DepthMap(depth, valid, high, low, "disparity")
-        return DepthMap(depth, valid, low, high, "depth")
+        kind = "disparity" if self._network.nearness else "depth"
+        return DepthMap(self._network.to_depth(raw), valid, near, far, kind)
 
 
 def estimate_depth(
@@ -125,9 +122,10 @@ def estimate_depth(
 ) -> NDArray[np.float32]:
     """Estimate the depth of a photograph.
 
-    The network's output r, resized to the photograph, becomes (r - near) / (far - near), where
-    near and far are its ends; an output that grows with the nearness is thus scaled to [0, 1] and
-    taken from 1. To look at many photographs make one `DepthEstimator`.
+    The network's output r, resized to the photograph, becomes (r - near) / (far - near), clipped to
+    [0, 1], where near and far are its ends without 0.1 % at either; an output that grows with the
+    nearness is thus scaled to [0, 1] and taken from 1. To look at many photographs make one
+    `DepthEstimator`.
 
     Parameters
     ----------

@@ -202,6 +202,31 @@ def _array(random, key, shape):
     return values.astype(np.float32)
 
 
+def pydnet_weights(seed=0):
+    """Weights (O, k, k, I) of the published shapes under the keys of its TensorFlow graph."""
+    random, arrays = np.random.RandomState(seed), {}
+
+    def conv(path, inputs, outputs, kernel=3, names=("weights", "Conv2D_bias")):
+        scale = np.sqrt(2 / (inputs * kernel**2))
+        shape = (outputs, kernel, kernel, inputs)
+        arrays[f"PSD/{path}/{names[0]}"] = scale * random.standard_normal(shape)
+        arrays[f"PSD/{path}/{names[1]}"] = 0.1 * random.standard_normal(outputs)
+
+    widths = (16, 32, 64, 96, 128, 192)
+    for level, width in enumerate(widths, start=1):
+        conv(f"encoder/conv{level}a", widths[level - 2] if level > 1 else 3, width)
+        conv(f"encoder/conv{level}b", width, width)
+        key, inputs = f"decoder/L{level}", width if level == 6 else width + 8
+        for number, outputs in ((3, 96), (4, 64), (5, 32), (6, 8)):
+            conv(f"{key}/estimator/disp-{number}", inputs, outputs)
+            inputs = outputs
+        if level > 1:
+            conv(f"{key}/upsampler", 8, 8, 2, ("weights_transposed", "biases"))
+        if level < 4:
+            conv(f"{key}/estimator", 8, 1)
+    return {key: array.astype(np.float32) for key, array in arrays.items()}
+
+
 SIZES = {
     "monodepth2": (1, 3, 64, 96),
     "midas-small": (2, 3, 32, 64),

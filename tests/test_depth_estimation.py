@@ -118,9 +118,18 @@ def test_a_picture_goes_through_the_whole_network(midas_weights):
     ],
 )
 def test_the_meaning_of_outputs(network, raw, depth):
-    found = network.to_depth(np.array(raw, np.float32))
+    many = np.repeat(np.array(raw, np.float32), 1000)  # so that none is an outlier
+    found = network.to_depth(many)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, depth, atol=1e-6)
+    np.testing.assert_allclose(found[::1000], depth, atol=1e-6)
+
+
+def test_a_wild_pixel_does_not_take_the_range():
+    raw = np.linspace(1, 5, 10_000, dtype=np.float32)
+    wild = raw.copy()
+    wild[0] = -1000
+    found = MIDAS_SMALL_DEPTH.to_depth(wild)
+    np.testing.assert_allclose(found[1:], MIDAS_SMALL_DEPTH.to_depth(raw)[1:], atol=1e-3)
 
 
 def test_estimates_have_the_size_of_the_photograph(midas_file):
@@ -129,13 +138,15 @@ def test_estimates_have_the_size_of_the_photograph(midas_file):
     raw = ds.estimate_depth(image, str(midas_file), raw=True)
     assert depth.shape == raw.shape == (41, 67)
     assert (depth.min(), depth.max()) == (0, 1)
-    np.testing.assert_allclose(depth, 1 - (raw - raw.min()) / np.ptp(raw), atol=1e-6)
+    low, high = np.percentile(raw.astype(np.float64), [0.1, 99.9])
+    expected = 1 - np.clip((raw - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(depth, expected, atol=1e-6)
     estimator = ds.DepthEstimator(midas_file)
     assert estimator.name == "midas-small"
     assert estimator.origin["file"] == "midas.safetensors"
     found = ds.resolve_depth(midas_file, image)
     np.testing.assert_array_equal(found.depth, depth)
-    assert (found.near, found.far, found.kind) == (raw.max(), raw.min(), "disparity")
+    assert (found.near, found.far, found.kind) == (high, low, "disparity")
 
 
 def test_constant_output_is_said(midas_weights):
@@ -168,6 +179,51 @@ def test_hourglass_of_torch7_is_chens(hourglass_weights, tmp_path):
     x = np.random.default_rng(0).random((1, 3, 16, 32), np.float32)
     expected = networks.load("hourglass", hourglass_weights)(x)
     np.testing.assert_array_equal(networks.load("hourglass", path)(x), expected)
+
+
+@pytest.fixture(scope="module")
+def pydnet_file(shared):
+    return shared / "data" / "features" / "depth" / "pydnet_mobile_2019.tflite"
+
+
+@pytest.mark.parametrize("name", ["livingroom", "skokloster"])
+def test_pydnet_of_the_publishers_gives_the_reference_depth(name, shared, pydnet_file):
+    folder = shared / "data" / "features" / "depth" / "reference"
+    image = ds.read_image(folder / f"{name}_448x640_input.jpg")
+    (stored,) = folder.glob(f"{name}_pydnet2019_*.png")
+    low, high = (float(part) for part in stored.stem.split("2019_")[1].split("_to_"))
+    expected = low + (high - low) * np.asarray(Image.open(stored), np.float64) / 65535
+    net = networks.load("pydnet", pydnet_file)
+    found = net(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
+    # half a step of the 16 bits of the reference
+    np.testing.assert_allclose(found[0, 0], expected, atol=0.6 * (high - low) / 65535)
+
+
+def test_pydnet_orders_a_room_as_a_sensor_does(shared, pydnet_file):
+    from scipy.stats import spearmanr
+
+    room = shared / "data" / "rgbd" / "kinect_room_3"
+    measured = ds.read_depth_map(f"{room}_depth.png")
+    depth = ds.estimate_depth(ds.read_image(f"{room}_rgb.jpg"), pydnet_file)
+    valid = measured.valid
+    assert spearmanr(depth[valid], measured.depth[valid]).statistic > 0.6  # measured: 0.65
+
+
+def test_pydnet_agrees_with_float64_and_its_slope():
+    arrays = depth_weights.pydnet_weights()
+    shape = (1, 3, 64, 128)
+    x = np.random.default_rng(1).random(shape).astype(np.float32)
+    net = networks.load("pydnet", arrays)
+    graph = _core.Graph()
+    node = graph.input("x", shape, kind="map")
+    exact = {key: array.astype(np.float64) for key, array in arrays.items()}
+    depth = networks.build("pydnet").add(graph, node, exact, ["depth"])["depth"]
+    dy = depth_weights.direction(depth.shape)
+    total = graph.sum_to(graph.multiply(depth, graph.constant(dy, kind="map")))
+    plan = graph.compile([depth, *graph.gradient(total, [node])], backend="ref", dtype="float64")
+    values, gradient = plan.run({"x": x.astype(np.float64)})
+    assert np.linalg.norm(net(x) - values) < 1e-5 * np.linalg.norm(values)
+    assert np.linalg.norm(net.gradient(x, dy) - gradient) < 1e-4 * np.linalg.norm(gradient)
 
 
 def test_nothing_in_the_cache_says_what_to_type():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tflite_writer import tflite_file
 from torch7_writer import torch7
 
 from depthstyle import WeightsError, weights
@@ -153,6 +154,15 @@ def test_deeplearnjs_folder(tmp_path):
     assert_equal(found, {"Variable_1": array})
 
 
+def test_tflite(tmp_path):
+    quantised = np.arange(-6, 6, dtype=np.int8).reshape(2, 2, 3)
+    arrays = {"a/b": (quantised, 0.25), "bias": np.float32([1.5, -2]), "size": np.int32([3, 4])}
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tflite_file(arrays))
+    assert_equal(weights.open(path), {**arrays, "a/b": quantised * np.float32(0.25)})
+    assert set(weights.load(path)) == {"a/b", "bias"}
+
+
 def tables(shared):
     found = sorted((shared / "data").rglob("*.pth*.tensors.tsv"))
     assert len(found) > 15
@@ -175,6 +185,8 @@ def test_published_files_hold_what_their_tables_say(shared):
 
 
 PUBLISHED = {
+    "features/depth/pydnet_mobile_2019.tflite": ("TensorFlow Lite", 1971943),
+    "features/segmentation_deeplab/deeplabv3_257_mv_gpu.tflite": ("TensorFlow Lite", 688363),
     "features/style_swap_decoder/model_state.pth": ("PyTorch legacy", 555075),
     "johnson_weights/ncnn_fp16/candy.bin": ("ncnn", 1679235),
     "johnson_weights/ncnn_fp16/pointilism.bin": ("ncnn", 1679235),

@@ -20,6 +20,7 @@ from depthstyle.networks.midas_large import MIDAS_LARGE, MIDAS_LARGE_DEPTH
 from depthstyle.networks.midas_small import MIDAS_SMALL, MIDAS_SMALL_DEPTH
 from depthstyle.networks.monodepth2 import MONODEPTH2
 from depthstyle.networks.network import Network, Weights
+from depthstyle.networks.pydnet import PYDNET, PYDNET_DEPTH
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
 from depthstyle.networks.vgg import ENCODER, VGG16, VGG19, VGG19_CAFFE
 
@@ -50,6 +51,7 @@ _NETWORKS = {
         MIDAS_SMALL,
         MIDAS_LARGE,
         HOURGLASS,
+        PYDNET,
     )
 }
 
@@ -58,6 +60,7 @@ _DEPTH_NETWORKS: dict[str, Callable[[Weights], DepthNetwork]] = {
     MIDAS_SMALL.name: lambda weights: MIDAS_SMALL_DEPTH,
     MIDAS_LARGE.name: lambda weights: MIDAS_LARGE_DEPTH,
     HOURGLASS.name: hourglass.depth_network,
+    PYDNET.name: lambda weights: PYDNET_DEPTH,
 }
 """What each depth network is, by the name of its module and the weights."""
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from depthstyle.networks.network import Name, Network, Weights
 
+_SHARE_BEYOND = 0.1
+"""Per cent of the readings that may lie nearer than near, and as many beyond far."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthNetwork:
@@ -101,12 +104,25 @@ class DepthNetwork:
         """Add the resizing of the raw output (N, 1, h, w) to a picture's height and width."""
         return graph.resize(raw, h=size[0], w=size[1], **self.resize_out)
 
+    def to_readings(self, raw: NDArray[Any]) -> NDArray[np.float64]:
+        """Turn the raw output into depth or disparity, not to scale."""
+        return np.exp(raw, dtype=np.float64) if self.logarithmic else raw.astype(np.float64)
+
+    def find_range(self, raw: NDArray[Any]) -> tuple[float, float]:
+        """Return the readings that become 0 and 1: near and far.
+
+        They are the ends of the readings without the 0.1 % at either end, which networks get wrong
+        at the borders of a picture, as `read_depth_map` does with a sensor's.
+        """
+        ends = np.percentile(self.to_readings(raw), [_SHARE_BEYOND, 100 - _SHARE_BEYOND])
+        low, high = float(ends[0]), float(ends[1])
+        return (high, low) if self.nearness else (low, high)
+
     def to_depth(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         """Turn the raw output into depth: 0 nearest to 1 farthest.
 
-        d = (r - near) / (far - near), where near and far are the ends of r, the raw output, or its
-        exponential where that is the depth. For outputs that grow with the nearness 1 - d is thus
-        the raw output scaled to [0, 1].
+        d = (r - near) / (far - near), clipped to [0, 1], where r are the readings. For outputs
+        that grow with the nearness 1 - d is thus the raw output scaled to [0, 1].
 
         Parameters
         ----------
@@ -116,14 +132,12 @@ class DepthNetwork:
         Returns
         -------
         float32 array of the same shape
-            0.5 everywhere where `raw` is constant.
+            0.5 everywhere where nearly all readings are equal.
         """
-        values = np.exp(raw, dtype=np.float64) if self.logarithmic else raw.astype(np.float64)
-        low, high = values.min(), values.max()
-        if low == high:
-            return np.full(values.shape, 0.5, np.float32)
-        unit = ((values - low) / (high - low)).astype(np.float32)
-        return 1 - unit if self.nearness else unit
+        near, far = self.find_range(raw)
+        if near == far:
+            return np.full(raw.shape, 0.5, np.float32)
+        return np.clip((self.to_readings(raw) - near) / (far - near), 0, 1).astype(np.float32)
 
 
 def _normalise(

@@ -22,6 +22,7 @@ from depthstyle.networks.network import (
     Network,
     Weights,
     add_conv,
+    add_same_conv,
     fold_batch_norms,
 )
 
@@ -59,36 +60,18 @@ def _norms() -> Iterator[ConvNorm]:
                 yield ConvNorm(f"{key}.{conv}", f"{key}.bn{number}")
 
 
-def _border(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return TensorFlow's SAME padding of one side: the near and the far border."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-def _add_same(
-    graph: Any, x: Any, weights: Weights, key: str, kernel: int, stride: int, groups: int = 1
-) -> Any:
-    """Add a convolution with TensorFlow's SAME padding and a ReLU6."""
-    top, bottom = _border(x.shape[2], kernel, stride)
-    left, right = _border(x.shape[3], kernel, stride)
-    pad = top
-    if not top == bottom == left == right:
-        x = graph.pad(x, top=top, bottom=bottom, left=left, right=right, mode="zero")
-        pad = 0
-    x = add_conv(graph, x, weights, key, None, kernel, stride=stride, pad=pad, groups=groups)
-    return graph.activation(x, kind="relu6")
-
-
 def _add_inverted(graph: Any, x: Any, weights: Weights, key: str, kernel: int, stride: int) -> Any:
     y = graph.activation(add_conv(graph, x, weights, f"{key}.conv_pw", None, 1), kind="relu6")
-    y = _add_same(graph, y, weights, f"{key}.conv_dw", kernel, stride, groups=y.shape[1])
+    y = add_same_conv(graph, y, weights, f"{key}.conv_dw", kernel, stride, groups=y.shape[1])
+    y = graph.activation(y, kind="relu6")
     y = add_conv(graph, y, weights, f"{key}.conv_pwl", None, 1)
     return graph.add(y, x) if y.shape == x.shape else y
 
 
 def _add_layers(graph: Any, x: Any, weights: Weights, last: Name) -> dict[Name, Any]:
-    x = _add_same(graph, x, weights, _STEM, 3, 2)
-    x = _add_same(graph, x, weights, f"{_SEPARABLE}.conv_dw", 3, 1, groups=x.shape[1])
+    x = graph.activation(add_same_conv(graph, x, weights, _STEM, 3, 2), kind="relu6")
+    x = add_same_conv(graph, x, weights, f"{_SEPARABLE}.conv_dw", 3, 1, groups=x.shape[1])
+    x = graph.activation(x, kind="relu6")
     x = add_conv(graph, x, weights, f"{_SEPARABLE}.conv_pw", None, 1)
     taps = []
     for stage in _STAGES:

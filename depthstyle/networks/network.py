@@ -225,6 +225,27 @@ def add_conv(
     return graph.conv2d(*inputs, groups=groups, **attributes)
 
 
+def add_same_conv(
+    graph: Any, x: Any, weights: Weights, key: str, kernel: int, stride: int, **options: Any
+) -> Any:
+    """Add a convolution with TensorFlow's SAME padding; see `add_conv`.
+
+    A side of n pixels becomes one of ceil(n / stride); the far border is the wider one.
+    """
+    top, bottom = _same_border(x.shape[2], kernel, stride)
+    left, right = _same_border(x.shape[3], kernel, stride)
+    pad = top
+    if not top == bottom == left == right:
+        x = graph.pad(x, top=top, bottom=bottom, left=left, right=right, mode="zero")
+        pad = 0
+    return add_conv(graph, x, weights, key, None, kernel, stride=stride, pad=pad, **options)
+
+
+def _same_border(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 def fold_batch_norms(weights: Weights, pairs: Iterable[ConvNorm], epsilon: float = 1e-5) -> Folded:
     """Make each batch norm part of the convolution before it.
 

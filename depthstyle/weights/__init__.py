@@ -60,6 +60,8 @@ def load(
         keys = [key for key in keys if not key.startswith(without)]
     if file.format == "Torch7":
         keys = [key for key in keys if key.endswith(_PARAMETERS)]
+    if file.format == "TensorFlow Lite":  # whose graph has its shapes and offsets as tensors
+        keys = [key for key in keys if file.tensors[key].storage.element.is_real]
     is_training = all(key.startswith((_MODEL, _OPTIMISER)) for key in keys)
     prefix = _MODEL if is_training and file.format != "Torch7" else ""
     arrays = {

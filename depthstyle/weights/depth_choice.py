@@ -14,7 +14,7 @@ from depthstyle.weights.registry import PUBLISHED
 
 AUTO = "auto"
 
-_NETWORKS = ("midas-large", "midas-small", "hourglass", "monodepth2")
+_NETWORKS = ("midas-large", "midas-small", "hourglass", "pydnet", "monodepth2")
 """The depth networks, from the most to the least accurate on photographs of any kind."""
 
 MODELS = tuple(

@@ -128,6 +128,11 @@ _MONODEPTH2 = {
 }
 """The published variants and the MD5 of each archive; only the size of one is published."""
 
+_MOBILE_PYDNET = (
+    "https://raw.githubusercontent.com/FilippoAleotti/mobilePydnet/"
+    "0fc3030630cd76ef8f0a64da43818340ee3dfb65"
+)
+
 _INSTANCE_NORM = ("candy", "la_muse", "mosaic", "feathers", "the_scream", "udnie")
 _ECCV16 = ("the_wave", "starry_night", "la_muse", "composition_vii")
 
@@ -159,6 +164,14 @@ PUBLISHED = {
             "",
             "code BSD-3-Clause, weights not stated separately",
             members=("AMT_from_205315_1e-4_release/Best_model_period2.t7",),
+        ),
+        Published(
+            "pydnet",
+            "pydnet",
+            f"{_MOBILE_PYDNET}/Android/app/src/main/assets/optimized_pydnet%2B%2B.tflite",
+            2_020_168,
+            "ba97991edb4a516096557aedf56e61bf4aa4c30e34d6a38f061ef449ecf16bc7",
+            "Apache-2.0",
         ),
         _adain("adain-encoder", "vgg_normalised.pth", 80_102_481),
         _adain("adain-decoder", "decoder.pth", 14_020_876),

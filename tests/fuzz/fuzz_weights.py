@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hostile_weights as make
 from mutation import changed
+from tflite_writer import tflite_file
 
 from depthstyle.errors import WeightsError
 from depthstyle.weights import formats
@@ -37,6 +38,7 @@ from depthstyle.weights.formats import (
     pytorch_tar,
     pytorch_zip,
     safetensors,
+    tflite,
     torch7,
 )
 from depthstyle.weights.formats.source import Source
@@ -109,6 +111,11 @@ def manifest_seeds() -> list[bytes]:
     ]
 
 
+def tflite_seeds() -> list[bytes]:
+    """A model of a quantised and a plain tensor."""
+    return [tflite_file({"a": (np.ones((2, 3), np.int8), 0.5), "b": np.ones(3, np.float32)})]
+
+
 READERS = {
     "zip": (pytorch_zip.read, lambda: golden("*.zip.pth")),
     "legacy": (pytorch_legacy.read, lambda: golden("*.legacy.pth")),
@@ -117,9 +124,16 @@ READERS = {
     "torch7": (torch7.read, torch7_seeds),
     "ncnn": (read_narrow_ncnn, lambda: [ncnn_seed()]),
     "deeplearnjs": (deeplearnjs.read, manifest_seeds),
+    "tflite": (tflite.read, tflite_seeds),
     "any": (
         None,
-        lambda: [*golden("*.pth"), *safetensors_seeds(), *torch7_seeds(), b"<html>", b"\x80\x02"],
+        lambda: [
+            *golden("*.pth"),
+            *safetensors_seeds(),
+            *torch7_seeds(),
+            *tflite_seeds(),
+            *(b"<html>", b"\x80\x02"),
+        ],
     ),
 }
 """Name of each reader: its function and its right files; `any` is the choice between them."""

@@ -19,6 +19,7 @@ from depthstyle.weights.formats import (
     pytorch_tar,
     pytorch_zip,
     safetensors,
+    tflite,
     torch7,
 )
 from depthstyle.weights.formats.source import Source
@@ -51,8 +52,8 @@ def open(path: str | os.PathLike[str]) -> TensorFile:
     ----------
     path : path
         A file of PyTorch (``.pth``, ``.pt``: zip, legacy or tar), safetensors, Torch7 (``.t7``,
-        binary), ncnn (``.bin`` of the transformation network of PyTorch's examples), or the
-        folder of a deeplearn.js checkpoint.
+        binary), ncnn (``.bin`` of the transformation network of PyTorch's examples), TensorFlow
+        Lite, or the folder of a deeplearn.js checkpoint.
 
     Returns
     -------
@@ -90,6 +91,8 @@ def _reader(source: Source, head: bytes) -> Callable[[Source], TensorFile]:
         return safetensors.read
     if head.startswith(_TORCH7):
         return torch7.read
+    if head[4:8] == tflite.MAGIC:
+        return tflite.read
     if head.startswith(ncnn.FIRST_BYTES):
         return ncnn.read
     raise _unknown(source, head)
@@ -102,9 +105,7 @@ def _unknown(source: Source, head: bytes) -> Exception:
         if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(start):
             wrong, _, fix = words.partition("; ")
             return source.error(wrong, fix)
-    if head[4:8] == b"TFL3":
-        return source.error("a TensorFlow Lite model", "its weights are not read; convert it")
     return source.error(
         "no file of weights that is known here",
-        "give one of PyTorch, safetensors, Torch7, ncnn or deeplearn.js",
+        "give one of PyTorch, safetensors, Torch7, ncnn, TensorFlow Lite or deeplearn.js",
     )

@@ -36,18 +36,29 @@ class Element:
         The name that is shown, ``"float32"``.
     stored : numpy dtype
         How the bytes are read.
+    scale, zero : float and int, optional
+        The integers stand for scale * (n - zero).
     """
 
     name: str
     stored: np.dtype[Any]
+    scale: float | None = None
+    zero: int = 0
 
     @property
     def size(self) -> int:
         """Bytes of one number."""
         return self.stored.itemsize
 
+    @property
+    def is_real(self) -> bool:
+        """Whether `decode` gives floating-point numbers."""
+        return self.scale is not None or "float" in self.name
+
     def decode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return stored numbers as what NumPy has; bfloat16, which it lacks, becomes float32."""
+        if self.scale is not None:
+            return (array.astype(np.float32) - self.zero) * np.float32(self.scale)
         if self.name == "bfloat16":
             return (array.astype(np.uint32) << 16).view(np.float32)
         if self.name == "bool":
