@@ -88,8 +88,8 @@ class Job:
         Its depth.
     depth_model : tuple of str
         In its place the name of a depth network, or its files of weights.
-    depth_kind : {"depth", "disparity"}
-        Whether the values of `depth` grow with distance or with nearness.
+    depth_kind, depth_encoding : str, optional
+        The options `kind` and `encoding` of `read_depth_map` for `depth`.
     bits : {8, 16}
         Bits per channel of the result.
     alpha : str
@@ -104,7 +104,8 @@ class Job:
     output: Path
     depth: Path | None = None
     depth_model: tuple[str, ...] = ()
-    depth_kind: Literal["depth", "disparity"] = "depth"
+    depth_kind: Literal["depth", "disparity"] | None = None
+    depth_encoding: str | None = None
     bits: Literal[8, 16] = 8
     alpha: str = KEEP
     keep_paths: bool = False
@@ -150,6 +151,7 @@ class Job:
                 "pictures": {name: entry(path) for name, path in setup.pictures.items()},
             },
             "depth_kind": self.depth_kind,
+            "depth_encoding": self.depth_encoding,
             "output": {"bits": self.bits, "alpha": self.alpha},
         }
         return json.loads(json.dumps(plan))
@@ -204,7 +206,7 @@ def read(job: Job) -> Photograph:
     if job.depth is not None:
         from depthstyle.depth import read_depth_map
 
-        depth = read_depth_map(job.depth, kind=job.depth_kind)
+        depth = read_depth_map(job.depth, kind=job.depth_kind, encoding=job.depth_encoding)
     elif job.depth_model:
         depth = _estimator(job.depth_model).estimate(content)
     return Photograph(content, alpha, picture.dpi, depth, job.plan())
@@ -311,7 +313,11 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
     try:
         inputs, settings = made_by["inputs"], made_by["settings"]
         given = inputs["weights"]
-        weights = given or _default_weights(made_by.get("network_weights"))
+        weights = {
+            **_default_weights(made_by.get("network_weights")),
+            **_default_depth_weights(made_by.get("depth_network_weights")),
+            **given,
+        }
         setup = Setup(
             made_by["method"],
             [place("style", entry) for entry in inputs["styles"]],
@@ -328,6 +334,7 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
             place("depth", depth) if "sha256" in depth else None,
             tuple(map(str, networks)),
             made_by["depth_kind"],
+            made_by.get("depth_encoding"),
             **made_by["output"],
         )
     except (AttributeError, KeyError, TypeError) as error:
@@ -348,6 +355,13 @@ def _default_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
         for part, file in several.items()
         if file is not None
     }
+
+
+def _default_depth_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
+    """Return the file that the depth loss took by itself; of several the cache must have all."""
+    if origin is None or "," in origin["sha256"]:
+        return {}
+    return {"depth_network_weights": {"name": origin["file"], "sha256": origin["sha256"]}}
 
 
 @functools.lru_cache(maxsize=1)

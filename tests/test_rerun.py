@@ -27,6 +27,9 @@ METHODS = {
         "style.png", "content.png", *SHORT, "--depth", "depth.npy",
         "--depth-kind", "disparity", "--mask", "sigmoid", "--mask", "all",
     ],
+    "encoding": [
+        "style.png", *SHORT, "--depth", "tum.png", "--depth-encoding", "tum", "--mask", "sigmoid",
+    ],
     "start": ["style.png", *SHORT, "--start", "content.png", "--init", "noise"],
     "adam": ["style.png", *SHORT, "--optimizer", "adam", "--learning-rate", "0.02"],
     "weights": ["style.png", *SHORT, "--weights", "weights.safetensors", "--threads", "1"],
@@ -48,6 +51,7 @@ def files(tmp_path, monkeypatch):
     ds.write_image("content.png", CONTENT, dpi=(300, 300))
     ds.write_image("style.png", STYLE)
     np.save("depth.npy", seeded.depth(29, 36))
+    Image.fromarray((5000 + 20000 * seeded.depth(29, 36)).astype(np.uint16)).save("tum.png")
     save_file(seeded.encoder_weights(), "weights.safetensors")
     save_file(johnson_files.weights("pytorch-examples"), "fast.safetensors")
     for name, path in (("encoder", ds.weights.EMBEDDED), ("decoder", DECODER)):
@@ -290,6 +294,19 @@ def test_depth_by_a_network_is_rerun_from_its_weights(depth_network, files, caps
     job._estimator.cache_clear()
     assert rerun() == 2
     assert f"missing depth network {depth_network} with SHA-256" in capsys.readouterr().err
+
+
+def test_a_depth_loss_is_rerun_with_its_network(depth_network, files, capsys):
+    words = ["--iterations", "2", "--scales", "1", "--depth-loss", "output"]
+    assert stylize("style.png", *words, "--depth-network-weights", depth_network) == 0
+    recipe = ds.read_recipe("out.png")
+    assert recipe["depth_network"] == "midas-small"
+    assert recipe["depth_network_weights"]["sha256"] == sha256(depth_network)
+    assert rerun() == 0
+    assert "the same pixels as out.png" in capsys.readouterr().out
+    Path(depth_network).unlink()
+    assert rerun() == 2
+    assert f"missing depth_network_weights {depth_network}" in capsys.readouterr().err
 
 
 def test_a_folder_with_depth_by_a_network(depth_network, files):

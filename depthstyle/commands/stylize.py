@@ -113,8 +113,12 @@ def _add_depth_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--depth-kind",
         choices=("depth", "disparity"),
-        default="depth",
         help="whether its values grow with distance or with nearness (default: depth)",
+    )
+    group.add_argument(
+        "--depth-encoding",
+        metavar="NAME",
+        help="how a data set stores it: mm, tum, kitti and others of depthstyle depth --encoding",
     )
     group.add_argument(
         "--mask",
@@ -406,7 +410,7 @@ def _depth(args: argparse.Namespace) -> tuple[Path | None, tuple[str, ...]]:
 
 def _manner(args: argparse.Namespace) -> dict[str, Any]:
     """Return how the files are read and written, as `Job` takes it."""
-    names = ("depth_kind", "bits", "alpha", "keep_paths")
+    names = ("depth_kind", "depth_encoding", "bits", "alpha", "keep_paths")
     return {name: getattr(args, name) for name in names}
 
 

@@ -21,8 +21,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--depth-kind",
         choices=("depth", "disparity"),
-        default="depth",
         help="whether its values grow with distance or with nearness (default: depth)",
+    )
+    parser.add_argument(
+        "--depth-encoding",
+        metavar="NAME",
+        help="how a data set stores it: mm, tum, kitti and others of depthstyle depth --encoding",
     )
     parser.add_argument(
         "--beta",
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     sheet = sweep(
         read_image(args.content),
         [read_image(path) for path in args.style],
-        read_depth(args.depth, kind=args.depth_kind),
+        read_depth(args.depth, kind=args.depth_kind, encoding=args.depth_encoding),
         betas=args.beta,
         epsilons=args.epsilon,
         **{name: value for name in names if (value := getattr(args, name)) is not None},
