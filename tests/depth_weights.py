@@ -167,17 +167,14 @@ NARROW = 8
 """Divisor of the channels of midas-large in tests: the whole has 105 million parameters."""
 
 
-def test_shapes(name):
+def used_shapes(name):
     return midas_large_shapes(NARROW) if name == "midas-large" else SHAPES[name]()
-
-
-test_shapes.__test__ = False
 
 
 def weights(name, seed=0):
     """Weights under the published keys that keep the size of activations from layer to layer."""
     random = np.random.RandomState(seed)
-    return {key: _array(random, key, shape) for key, shape in test_shapes(name).items()}
+    return {key: _array(random, key, shape) for key, shape in used_shapes(name).items()}
 
 
 # Mean squares of a convolution's result over that of its input, by what its key holds; others have

@@ -6,6 +6,7 @@ import zipfile
 from dataclasses import replace
 
 import depth_weights
+import hostile_weights
 import numpy as np
 import pytest
 import seeded
@@ -66,6 +67,34 @@ def test_monodepth2_sees_pictures_at_the_size_in_its_file():
     assert networks.depth_network(arrays).input_size(50, 70) == (192, 640)
     arrays |= {"height": np.array(320, np.float32), "width": np.array(1024, np.float32)}
     assert networks.depth_network(arrays).input_size(50, 70) == (320, 1024)
+
+
+def test_folder_of_monodepth2(tmp_path, capsys):
+    sizes = {"height": 320, "width": 1024, "use_stereo": False}
+    encoder = {"encoder.conv1.weight": hostile_weights.tensor(), **sizes}
+    (tmp_path / "encoder.pth").write_bytes(hostile_weights.zip_file(encoder))
+    decoder = {
+        "decoder.10.conv.bias": hostile_weights.legacy_tensor(),
+        "beyond": 2**60,
+        "flag": None,
+    }
+    (tmp_path / "depth.pth").write_bytes(hostile_weights.legacy_file(decoder))
+    arrays = weights.load_all([tmp_path])
+    assert {key: array.shape for key, array in arrays.items()} == {
+        **{"encoder.conv1.weight": (4,), "decoder.10.conv.bias": (4,)},
+        **dict.fromkeys(sizes, ()),
+    }
+    assert networks.depth_network(arrays).input_size(50, 70) == (320, 1024)
+    assert cli.main(["weights", "show", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "network: monodepth2" in said and "number    1024" in said and "depth.pth" in said
+
+
+def test_a_state_of_training_holds_a_model(tmp_path):
+    state = {"model": {"conv.weight": hostile_weights.tensor()}}
+    state["optimizer"] = {"state": {}, "param_groups": [1, 2]}
+    (tmp_path / "state.pth").write_bytes(hostile_weights.zip_file(state))
+    assert list(weights.load(tmp_path / "state.pth")) == ["conv.weight"]
 
 
 def test_gradients_flow_through_resize_and_normalisation(midas_weights):

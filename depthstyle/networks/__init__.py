@@ -81,7 +81,8 @@ def build(name: str) -> Network:
         with any number of channels, such as the network that is part of the package;
         ``"johnson"`` is a transformation network in any of its published forms;
         ``"adain-encoder"`` and ``"adain-decoder"`` take those of Huang and Belongie in PyTorch's
-        and in Torch7's form.
+        and in Torch7's form; ``"monodepth2"``, ``"midas-small"``, ``"midas-large"``,
+        ``"hourglass"`` and ``"pydnet"`` estimate depth.
 
     Returns
     -------

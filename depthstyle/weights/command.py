@@ -77,15 +77,22 @@ def run_import(args: argparse.Namespace) -> None:
 
 
 def run_show(args: argparse.Namespace) -> None:
-    """Print the names, shapes and types of a file."""
-    from depthstyle import networks
-    from depthstyle.errors import WeightsError
-    from depthstyle.weights import cache, open
+    """Print the names, shapes and types of a file, or of each file of a folder."""
+    from depthstyle.weights import cache, files_of
     from depthstyle.weights.registry import PUBLISHED
 
     path = Path(args.file)
     if not path.exists() and args.file in PUBLISHED:
         path = cache.get(args.file, offline=True, accept_non_commercial=True)
+    for file in files_of(path):
+        _show(file)
+
+
+def _show(path: Path) -> None:
+    from depthstyle import networks
+    from depthstyle.errors import WeightsError
+    from depthstyle.weights import cache, open
+
     file = open(path)
     try:
         network = networks.identify(file).name
@@ -95,10 +102,12 @@ def run_show(args: argparse.Namespace) -> None:
     print(f"network: {network}")
     if path.is_file():
         print(f"SHA-256 {cache.sha256(path)}")
-    width = max(map(len, file))
+    width = max(map(len, [*file, *file.numbers]))
     for name, tensor in file.tensors.items():
         shape = "x".join(map(str, tensor.shape)) or "scalar"
         print(f"{name:{width}}  {tensor.storage.element.name:8}  {shape}")
+    for name, number in file.numbers.items():
+        print(f"{name:{width}}  number    {number:g}")
 
 
 def _add_confirmation(parser: argparse.ArgumentParser) -> None:
