@@ -267,7 +267,7 @@ def test_command_on_predictions(photos, rng, capsys):
     assert cli.main(["evaluate", "depth-order", *words]) == 1
     said = capsys.readouterr()
     assert "pairs 50, pictures 1" in said.out
-    assert "left out" in said.err and "holds no depth file b.*" in said.err
+    assert "left out" in said.err and "needs one depth file b.*" in said.err
 
 
 def test_command_on_annotations_alone(photos, capsys):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from depthstyle.batch import depth_of
 from depthstyle.depth import read_depth
 from depthstyle.errors import ImageError, NumericalError
 from depthstyle.files import write_atomically
@@ -19,13 +20,11 @@ from depthstyle.images import read_image
 
 from .interval import student_interval
 from .metrics import DepthNetwork, as_depth_network, see_depth
-from .pairs import Problem, files_by_stem
+from .pairs import Problem
 from .point_pairs import PointPair
 
 Source = DepthNetwork | str | Path
 """What gives the depth of a photograph: a network, the name of a model, or a folder of files."""
-
-DEPTH_SUFFIXES = frozenset((".png", ".tif", ".tiff", ".pgm", ".npy", ".npz", ".pfm", ".jpg"))
 
 BASELINE = "lower is nearer"
 """Name of the row that knows no more than how high in the picture a point lies."""
@@ -200,14 +199,9 @@ def _as_reader(source: Source, options: Mapping[str, Any]) -> Callable[[Path], n
     if not isinstance(source, Path):
         network = as_depth_network(source)
         return lambda image: see_depth(network, read_image(image))
-    files = files_by_stem("predictions", source, DEPTH_SUFFIXES)
-
-    def read(image: Path) -> np.ndarray:
-        if image.stem not in files:
-            raise ImageError(f"{source}: holds no depth file {image.stem}.*")
-        return read_depth(files[image.stem], **options)
-
-    return read
+    if not source.is_dir():
+        raise ValueError(f"predictions: no folder {source}")
+    return lambda image: read_depth(depth_of(image, source), **options)
 
 
 def _score(farther: float, nearer: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,8 @@ def match_folders(
     ValueError
         If a folder is missing, holds no picture, or holds two of one stem, or if nothing matches.
     """
-    contents = files_by_stem("content", content)
-    own, other = files_by_stem("ours", ours), files_by_stem("baseline", baseline)
+    contents = _by_stem("content", content)
+    own, other = _by_stem("ours", ours), _by_stem("baseline", baseline)
     pairs: list[Pair] = []
     problems: list[Problem] = []
     for number, stem in enumerate(sorted(own.keys() | other.keys()), start=1):
@@ -223,22 +223,13 @@ def _parse_row(row: dict, folder: Path, line: int) -> Pair | Problem:
     )
 
 
-def files_by_stem(
-    argument: str, folder: str | Path, suffixes: Collection[str] = SUFFIXES
-) -> dict[str, Path]:
-    """Return the files of a folder that have one of some suffixes, by their stem.
-
-    Raises
-    ------
-    ValueError
-        The folder is missing, holds none, or holds two of one stem.
-    """
+def _by_stem(argument: str, folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{argument}: no folder {folder}")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in files:
             raise ValueError(
@@ -247,7 +238,7 @@ def files_by_stem(
             )
         files[path.stem] = path
     if not files:
-        raise ValueError(f"{argument}: no file in {folder} ({', '.join(sorted(suffixes))})")
+        raise ValueError(f"{argument}: no picture in {folder} ({', '.join(sorted(SUFFIXES))})")
     return files
 
 
