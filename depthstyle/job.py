@@ -312,17 +312,16 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
 
     try:
         inputs, settings = made_by["inputs"], made_by["settings"]
-        given = inputs["weights"]
-        weights = {
-            **_default_weights(made_by.get("network_weights")),
-            **_default_depth_weights(made_by.get("depth_network_weights")),
-            **given,
-        }
+        weights = {role: place(role, entry) for role, entry in inputs["weights"].items()}
+        for role, entries in _default_weights(made_by).items():
+            if role not in weights:
+                found = [place(role, entry) for entry in entries]
+                weights[role] = found[0] if len(found) == 1 else found[0].parent
         setup = Setup(
             made_by["method"],
             [place("style", entry) for entry in inputs["styles"]],
             settings,
-            {role: place(role, entry) for role, entry in weights.items()},
+            weights,
             {role: place(role, entry) for role, entry in inputs["pictures"].items()},
         )
         depth = inputs["depth"] or {}
@@ -337,7 +336,7 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
             made_by.get("depth_encoding"),
             **made_by["output"],
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ImageError(
             f"{name}: its recipe does not tell how depthstyle stylize made it ({error!r})"
         ) from error
@@ -346,22 +345,20 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
     return job
 
 
-def _default_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
-    """Return, by setting, the files that a method took by itself; its recipe names one or more."""
-    several = {"weights": origin} if origin is None or "sha256" in origin else origin
-    settings = {"encoder": "weights"}
-    return {
-        settings.get(part, part): {"name": file["file"], "sha256": file["sha256"]}
-        for part, file in several.items()
-        if file is not None
-    }
+def _default_weights(made_by: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    """Return, by setting, the files that a method took by itself."""
+    networks = made_by.get("network_weights") or {}
+    origins = {"weights": networks} if "sha256" in networks else dict(networks)
+    if "encoder" in origins:
+        origins["weights"] = origins.pop("encoder")
+    origins["depth_network_weights"] = made_by.get("depth_network_weights")
+    return {setting: _entries(origin) for setting, origin in origins.items() if origin}
 
 
-def _default_depth_weights(origin: Mapping[str, Any] | None) -> dict[str, Entry]:
-    """Return the file that the depth loss took by itself; of several the cache must have all."""
-    if origin is None or "," in origin["sha256"]:
-        return {}
-    return {"depth_network_weights": {"name": origin["file"], "sha256": origin["sha256"]}}
+def _entries(origin: Mapping[str, str]) -> list[Entry]:
+    """Return the entries of the files of one network, as its recipe names them."""
+    files = zip(origin["file"].split(", "), origin["sha256"].split(", "), strict=True)
+    return [{"name": name, "sha256": sha256} for name, sha256 in files]
 
 
 @functools.lru_cache(maxsize=1)
@@ -374,10 +371,8 @@ def _estimator(model: tuple[str, ...]) -> DepthEstimator:
 
 def _network_entry(model: tuple[str, ...]) -> dict[str, Any]:
     estimator = _estimator(model)
-    origin = estimator.origin or {}
-    files = zip(origin["file"].split(", "), origin["sha256"].split(", "), strict=True)
-    weights = [{"name": name, "sha256": sha256} for name, sha256 in files]
-    return {"network": estimator.name, "weights": weights}
+    assert estimator.origin is not None
+    return {"network": estimator.name, "weights": _entries(estimator.origin)}
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -16,6 +16,7 @@ import depthstyle as ds
 from depthstyle import cli, job
 from depthstyle.session import Session
 from depthstyle.weights.cache import sha256
+from depthstyle.weights.registry import published
 
 CONTENT, STYLE = seeded.picture(1, 29, 36), seeded.picture(2, 33, 32)
 DECODER = ds.weights.EMBEDDED.with_name("decoder.safetensors")
@@ -326,3 +327,19 @@ def test_a_depth_network_that_is_not_there_is_said_before_any_work(files, monkey
         assert stylize(*words, content=content, output=output) == 2
         err = capsys.readouterr().err
         assert "depthstyle weights get" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--method", "gatys"], ["--weights", "weights.safetensors"]])
+def test_networks_from_the_cache_are_found_by_their_hash(files, midas, monkeypatch, words):
+    """The encoder and the depth network that were taken by default, after the cache changed."""
+    monkeypatch.setenv("DEPTHSTYLE_CACHE", str(files / "cache"))
+    cached = files / "cache" / published("midas-small").filename
+    cached.parent.mkdir()
+    shutil.copy(midas, cached)
+    short = ["--iterations", "3", "--scales", "1"]
+    assert stylize("style.png", *short, "--depth-loss", "output", *words) == 0
+    assert ds.read_recipe("out.png")["depth_network_weights"]["sha256"] == sha256(midas)
+    cached.write_bytes(b"another")
+    assert rerun() == 2
+    shutil.copy(midas, "renamed.pt")
+    assert rerun("--inputs", "renamed.pt") == 0
