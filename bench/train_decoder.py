@@ -12,12 +12,14 @@ the picture x = g(t),
     + style * sum over relu1_1, 2_1, 3_1, 4_1 of
           |mean(x) - mean(s)|^2 / |mean(s)|^2 + |std(x) - std(s)|^2 / |std(s)|^2
     + tv * mean absolute difference of neighbours
+    + grid * mean over windows of 24x24 pixels of exp(-var(c) / 0.002) var(x averaged over cells)
 
 where mean and std are those of each channel.  Where features are flat a decoder can only repeat
-itself every eight pixels; squared differences of neighbours hardly see such a grid, absolute ones
-do.  The encoder pads by reflection and its pools round up, as AdaIN's own does and as 4SE, from
-which it comes.  In each batch one photograph is its own style, so that the decoder also returns
-photographs, which depth-aware AdaIN keeps in part.
+itself every eight pixels, and does so to get the style's deviations.  Absolute differences of
+neighbours are against such a grid, and so is the last term, which averages the 3x3 cells of 8x8
+pixels of a window where the photograph is flat.  The encoder pads by reflection and its pools round
+up, as AdaIN's own does and as 4SE, from which it comes.  In each batch one photograph is its own
+style, so that the decoder also returns photographs, which depth-aware AdaIN keeps in part.
 
 Needs PyTorch, which the package itself never imports:
 
@@ -53,6 +55,7 @@ KEYS = (1, 5, 8, 11, 14, 18, 21, 25, 28)
 UPSAMPLE_AFTER = (1, 14, 21)
 STYLE_LAYERS = ("1_1", "2_1", "3_1", "4_1")
 EPSILON = 1e-5
+CELL, WINDOW, FLAT = 8, 24, 2e-3
 
 
 def encode(parameters, image):
@@ -98,8 +101,19 @@ def total_variation(image):
     return image.diff(dim=2).abs().mean() + image.diff(dim=3).abs().mean()
 
 
+def grid(image, content):
+    """Return what repeats every eight pixels where the content is flat."""
+    side = image.shape[2] // WINDOW * WINDOW
+    batch, channels = image.shape[:2]
+    split = (side // WINDOW, WINDOW // CELL, CELL)
+    cells = image[..., :side, :side].reshape(batch, channels, *split, *split)
+    repeated = cells.mean((3, 6)).var((3, 5), unbiased=False)
+    flat = content[..., :side, :side].unflatten(2, (-1, WINDOW)).unflatten(4, (-1, WINDOW))
+    return (torch.exp(-flat.var((3, 5)) / FLAT) * repeated).mean()
+
+
 def losses(encoder, decoder, content, style):
-    """Return the three terms of the loss, not weighted."""
+    """Return the four terms of the loss, not weighted."""
     with torch.no_grad():
         style_features = encode(encoder, style)
         target = adain(encode(encoder, content)["4_1"], style_features["4_1"])
@@ -109,7 +123,12 @@ def losses(encoder, decoder, content, style):
     for layer in STYLE_LAYERS:
         pairs = zip(moments(features[layer]), moments(style_features[layer]), strict=True)
         of_style = of_style + sum(relative(value, wanted) for value, wanted in pairs)
-    return relative(features["4_1"], target), of_style, total_variation(picture)
+    return (
+        relative(features["4_1"], target),
+        of_style,
+        total_variation(picture),
+        grid(picture, content),
+    )
 
 
 def start_decoder(args, encoder, pictures):
@@ -173,8 +192,8 @@ def train(encoder, decoder, photos, paintings, args):
         style = style_batch(paintings, rng, args.batch - 1, args.side)
         style = torch.cat([content[:1], style])
         with torch.autocast("cpu", torch.bfloat16):
-            of_content, of_style, variation = losses(encoder, decoder, content, style)
-        loss = of_content + args.style * of_style + args.tv * variation
+            terms = losses(encoder, decoder, content, style)
+        loss = sum(w * t for w, t in zip(args.term_weights, terms, strict=True))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -183,8 +202,8 @@ def train(encoder, decoder, photos, paintings, args):
             seconds = time.monotonic() - start
             left = seconds / (step + 1 - first) * (args.iterations - step - 1)
             print(
-                f"step {step + 1:5d}  content {of_content.item():.4f}  style "
-                f"{of_style.item():.4f}  variation {variation.item():.5f}  {left:.0f} s left",
+                f"step {step + 1:5d}  {'  '.join(f'{term.item():.5f}' for term in terms)}  "
+                f"{left:.0f} s left",
                 flush=True,
             )
             state = {"tensors": [tensor.detach() for tensor in tensors], "step": step + 1}
@@ -195,9 +214,9 @@ def train(encoder, decoder, photos, paintings, args):
 
 @torch.no_grad()
 def evaluate(encoder, decoder, photos, paintings, args):
-    """Return the means of the three terms over photographs that were left out of training."""
+    """Return the means of the four terms over photographs that were left out of training."""
     rng = np.random.default_rng(args.seed)
-    totals = np.zeros(3)
+    totals = np.zeros(4)
     for photo in photos:
         content = random_batch([photo], rng, 1, args.side)
         style = style_batch(paintings, rng, 1, args.side)
@@ -210,7 +229,8 @@ def write_report(path, before, after, args, size):
         "# Embedded decoder",
         "",
         f"`python bench/train_decoder.py --iterations {args.iterations} --batch {args.batch} "
-        f"--side {args.side} --style {args.style:g} --tv {args.tv:g} --rate {args.rate:g} "
+        f"--side {args.side} --style {args.style:g} --tv {args.tv:g} --grid {args.grid:g} "
+        f"--rate {args.rate:g} "
         f"--seed {args.seed}`, PyTorch {torch.__version__.split('+')[0]}, {size:,} bytes.",
         "",
         "The terms of the loss, not weighted, on photographs left out of training, each with a "
@@ -219,9 +239,9 @@ def write_report(path, before, after, args, size):
         "| term | start | trained |",
         "| --- | --- | --- |",
     ]
-    names = ("content", "mean and std, four layers", "total variation")
+    names = ("content", "mean and std, four layers", "total variation", "grid")
     rows = zip(names, before, after, strict=True)
-    lines += [f"| {name} | {first:.4f} | {last:.4f} |" for name, first, last in rows]
+    lines += [f"| {name} | {first:.2g} | {last:.2g} |" for name, first, last in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -253,15 +273,18 @@ def parse_arguments():
     parser.add_argument("--weights", type=Path, default=ROOT / "depthstyle/weights")
     parser.add_argument("--report", type=Path, default=ROOT / "bench/results/decoder.md")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "build/decoder.pt")
-    parser.add_argument("--iterations", type=int, default=1600)
+    parser.add_argument("--iterations", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--style", type=float, default=1.0)
     parser.add_argument("--tv", type=float, default=1.0)
+    parser.add_argument("--grid", type=float, default=1000.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.term_weights = (1, args.style, args.tv, args.grid)
+    return args
 
 
 def main():
