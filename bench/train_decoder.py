@@ -256,7 +256,7 @@ def save_decoder(path, decoder):
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "architecture": "adain-decoder",
-        "licence": "BSD-3-Clause",
+        "licence": "MIT",
         "origin": "bench/train_decoder.py, from 4SD of Wang et al. 2020 (MIT)",
     }
     save_file(stored, path, metadata=metadata)
