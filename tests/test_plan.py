@@ -69,15 +69,15 @@ def steps(plan):
 
 
 def random_graph(seed):
-    """A random graph of maps (1, 24, 9, 7) with a loss and the gradient to its input."""
+    """A random graph of maps (1, 32, 9, 7) with a loss and the gradient to its input."""
     random = np.random.default_rng(seed)
     graph = _core.Graph()
-    x = graph.input("x", (1, 24, 9, 7))
-    weight = graph.constant(np.float32(random.standard_normal((24, 24, 3, 3)) / 15))
+    x = graph.input("x", (1, 32, 9, 7))
+    weight = graph.constant(np.float32(random.standard_normal((32, 32, 3, 3)) / 17))
     maps, losses = [x], []
     for _ in range(12):
         a, b = (maps[i] for i in random.integers(0, len(maps), 2))
-        kind = random.integers(0, 6)
+        kind = random.integers(0, 8)
         if kind == 0:
             maps.append(graph.conv2d(a, weight, pad=1))
         elif kind == 1:
@@ -88,16 +88,21 @@ def random_graph(seed):
             maps.append(graph.activation(a, kind="tanh"))
         elif kind == 4:
             maps.append(graph.multiply(graph.affine(a, scale=0.5), b))
+        elif kind == 5:
+            maps.append(graph.slice(graph.concat(a, b), axis=1, begin=16, end=48))
+        elif kind == 6:
+            both = graph.concat(graph.affine(a, scale=0.5), graph.concat(b, a))
+            maps.append(graph.add(graph.slice(both, axis=1, begin=32, end=64), a))
         else:
             losses.append(graph.sum_to(graph.gram(a, scale=1 / 63)))
     total = graph.feature_loss(maps[-1], x, scale=1 / 63)
     for loss in losses:
         total = graph.add(total, loss)
     (gradient,) = graph.gradient(total, [x])
-    return graph, [total, gradient], np.float32(random.standard_normal((1, 24, 9, 7)))
+    return graph, [total, gradient], np.float32(random.standard_normal((1, 32, 9, 7)))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 @pytest.mark.parametrize("backend", ["cpu", "ref"])
 def test_random_graphs_give_the_same_bits_under_every_plan(seed, backend):
     graph, outputs, x = random_graph(seed)
@@ -226,3 +231,27 @@ def test_the_graph_may_grow_after_a_plan_was_made():
         total = graph.affine(total, scale=1.0)
     for a, b in zip(plan.run({"x": x}), before, strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("channels", [(16, 32, 16), (32, 20), (20, 32), (16, 3)])
+def test_inputs_of_a_concat_are_made_in_its_memory(channels):
+    random = np.random.default_rng(6)
+    graph = _core.Graph()
+    x = graph.input("x", (1, 16, 20, 20))
+    weights = [np.float32(random.standard_normal((c, 16, 1, 1))) for c in channels]
+    parts = [graph.activation(graph.conv2d(x, graph.constant(w))) for w in weights]
+    joined = graph.concat(*parts)
+    outputs = [graph.affine(joined, scale=2.0), parts[0], graph.affine(parts[1], scale=3.0)]
+    picture = np.float32(random.standard_normal((1, 16, 20, 20)))
+    plan = graph.compile(outputs)
+    expected = graph.compile(outputs, reuse=False).run({"x": picture})
+    for _ in range(2):
+        for a, b in zip(plan.run({"x": picture}), expected, strict=True):
+            assert np.array_equal(a, b)
+    begins = np.cumsum((0, *channels[:-1]))
+    last = len(channels) - 1
+    convolutions = [line for line in plan.dump().splitlines() if "conv2d" in line]
+    assert [line.endswith("in place") for line in convolutions] == [
+        c > 4 and begin % 16 == 0 and (c % 16 == 0 or i == last)
+        for i, (c, begin) in enumerate(zip(channels, begins, strict=True))
+    ]

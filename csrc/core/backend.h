@@ -61,6 +61,9 @@ typedef struct ds_kernel {
     void (*release)(ds_backend *backend, ds_step *step);
     unsigned in_place; /* bit i: out may lie in the buffer of input i */
     bool apart;        /* out may not lie in the buffer of the addend */
+    /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
+       output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
+    bool (*gathers)(const ds_step *step, int input, size_t *offset);
 } ds_kernel;
 
 /* What a backend does whose tensors lie in the memory of a device. The data of its tensors is an

@@ -1,5 +1,5 @@
 /* Where every tensor lies: lifetimes from the order of steps, one memory for an input and the
-   output computed in its place, offsets from the memory plan. */
+   output computed in its place or gathered from it, offsets from the memory plan. */
 #include "core/plan_impl.h"
 
 /* A constant that a kernel can read where the caller keeps it. A device reads none of them. */
@@ -40,7 +40,8 @@ static void find_last_reads(const ds_plan *plan, int32_t *last)
 static bool may_share(const ds_plan *plan, ds_id in, ds_id out, int32_t step)
 {
     const ds_place *owner = &plan->places[plan->places[in].owner];
-    return !plan->options.no_reuse && owner->value >= 0 && plan->lives[owner->value].last == step &&
+    return !plan->options.no_reuse && owner->value >= 0 && !owner->gathered &&
+           plan->lives[owner->value].last == step &&
            plan->places[in].bytes == plan->places[out].bytes;
 }
 
@@ -61,15 +62,47 @@ static ds_id in_place_of(const ds_plan *plan, int32_t step)
     return DS_NONE;
 }
 
+/* Whether the output of a step may be made inside another tensor. */
+static bool is_movable(const ds_plan *plan, ds_id id)
+{
+    const ds_node *node = &plan->graph.nodes[plan->groups[id].primary];
+    return !ds_is_leaf(node->op) && !ds_ops[node->op].meaning->mutates &&
+           plan->places[id].owner == id;
+}
+
+/* Lets the inputs of a step that gathers them be made where they belong in its output. */
+static void gather(ds_plan *plan, int32_t step)
+{
+    const ds_id out = plan->order[step];
+    const ds_kernel *kernel = plan->kernels[step];
+    ds_id in[DS_GROUP_INPUTS];
+    const int count = ds_group_inputs(plan, out, in);
+    ds_place *whole = &plan->places[out];
+    for (int i = 0; kernel->gathers && whole->owner == out && i < count; i++) {
+        ds_place *part = &plan->places[in[i]];
+        size_t within = 0;
+        if (!is_movable(plan, in[i]) || !kernel->gathers(&plan->steps[step], i, &within))
+            continue;
+        part->owner = out;
+        part->within = within;
+        part->gathered = whole->gathered = true;
+    }
+}
+
 static void place_step(ds_plan *plan, const int32_t *last, int32_t step)
 {
-    const ds_id out = plan->order[step], shared = in_place_of(plan, step);
-    if (shared == DS_NONE) {
-        add_value(plan, out, step, last[out]);
+    const ds_id out = plan->order[step];
+    ds_id whole = plan->places[out].owner;
+    if (!plan->places[out].gathered) {
+        const ds_id shared = in_place_of(plan, step);
+        whole = shared == DS_NONE ? out : plan->places[shared].owner;
+    }
+    plan->places[out].owner = whole;
+    ds_place *owner = &plan->places[whole];
+    if (owner->value < 0) {
+        add_value(plan, whole, step, last[out]);
         return;
     }
-    ds_place *owner = &plan->places[plan->places[shared].owner];
-    plan->places[out].owner = plan->places[shared].owner;
     ds_life *life = &plan->lives[owner->value];
     life->last = last[out] > life->last ? last[out] : life->last;
 }
@@ -82,7 +115,7 @@ static void assign(ds_plan *plan, size_t workspaces)
         const int32_t value = plan->places[place->owner].value;
         if (value < 0 || !place->bytes)
             continue;
-        place->offset = plan->offsets[value];
+        place->offset = plan->offsets[value] + place->within;
         plan->tensors[id].data = plan->arena + place->offset;
     }
     for (size_t step = 0; step < plan->count; step++)
@@ -100,6 +133,9 @@ static void make_lives(ds_plan *plan, const int32_t *last)
         if (ds_is_leaf(plan->graph.nodes[id].op))
             add_value(plan, id, 0, last[id]);
     }
+    /* From the last on: what is part of a tensor is not gathered itself. */
+    for (int32_t step = (int32_t)plan->count - 1; !plan->options.no_reuse && step >= 0; step--)
+        gather(plan, step);
     for (int32_t step = 0; (size_t)step < plan->count; step++)
         place_step(plan, last, step);
 }

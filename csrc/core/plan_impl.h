@@ -25,6 +25,8 @@ enum { DS_GROUP_INPUTS = DS_MAX_INPUTS + 2 };
 typedef struct ds_place {
     ds_id owner;   /* the node whose memory this one lies in; itself unless in place */
     int32_t value; /* index of an owner's life, -1: not in the arena */
+    bool gathered; /* it is a part of its owner, or has parts */
+    size_t within; /* bytes from the owner's start */
     size_t offset;
     size_t bytes;
 } ds_place;
