@@ -16,11 +16,13 @@
 
 enum {
     TILE = 12,             /* pixels that the inner loops compute at least */
-    RUN_PIXELS = 96,       /* of a 1x1 convolution's work item */
+    RUN_PIXELS = 96,       /* of a 1x1 convolution's work item, */
+    FEW_PIXELS = 24,       /* and at least so many */
     ROW_BYTES = 256 << 10, /* of the copies of a band, to stay in the second-level cache */
-    BANDS = 16,            /* to share out, where there are so many rows */
+    BANDS = 16,            /* or runs to share out, where there are so many rows or pixels */
     SET_BYTES = 1 << 20,   /* weights of a part from which an item may be one set */
     SET_PIXELS = 1024,     /* and the largest map for that */
+    SMALL_PIXELS = 4 * FEW_PIXELS, /* below this an item is one set whatever the weights */
 };
 
 typedef struct direct {
@@ -34,6 +36,7 @@ typedef struct direct {
     int64_t sets;         /* of up to 64 output channels, in a part */
     int64_t item_sets;    /* sets of a work item: all or one */
     int64_t lines, runs;  /* of a picture: output rows or bands, and runs in each */
+    int64_t run;          /* pixels of a run; the last one may have more */
     int64_t taps;         /* kernel positions */
     int64_t depth;        /* rows of a part's packed weights: part_blocks taps lanes */
     float *kept;          /* packed weights; NULL: packed in every run */
@@ -95,14 +98,15 @@ static void set_items(direct *plan, const ds_conv *conv)
 {
     ds_shape y = conv->y->shape;
     int64_t bytes = plan->depth * plan->part_columns * (int64_t)sizeof(float);
-    bool by_set = bytes > SET_BYTES && y.h * y.w <= SET_PIXELS;
+    bool by_set = (bytes > SET_BYTES && y.h * y.w <= SET_PIXELS) || y.h * y.w < SMALL_PIXELS;
     plan->item_sets = by_set ? 1 : plan->sets;
     plan->runs = 1;
     if (plan->pointwise) {
-        bool joined = conv->stride == 1;
-        plan->lines = joined ? 1 : y.h;
-        if (!by_set && (joined ? y.h * y.w : y.w) >= 2 * RUN_PIXELS)
-            plan->runs = (joined ? y.h * y.w : y.w) / RUN_PIXELS;
+        plan->lines = conv->stride == 1 ? 1 : y.h;
+        int64_t pixels = y.h * y.w / plan->lines;
+        plan->run = pixels / (conv->stride == 1 ? BANDS : 1);
+        plan->run = plan->run < FEW_PIXELS ? FEW_PIXELS : ds_minimum(plan->run, RUN_PIXELS);
+        plan->runs = by_set || pixels < plan->run ? 1 : pixels / plan->run;
         return;
     }
     plan->rows = ds_rows_of(conv, 1, TILE);
@@ -296,7 +300,7 @@ static void pointwise_item(void *context, int64_t index, int worker)
     ds_shape s = w->conv.x->shape, y = w->conv.y->shape;
     place item = place_of(plan, index);
     int64_t size = s.h * s.w, first = item.part * plan->part_blocks, stride = w->conv.stride;
-    int64_t pixels = stride == 1 ? y.h * y.w : y.w, pixel = item.run * RUN_PIXELS;
+    int64_t pixels = stride == 1 ? y.h * y.w : y.w, pixel = item.run * plan->run;
     int64_t from = item.line * stride * s.w + pixel * stride;
     ds_tap *tap = (ds_tap *)(void *)(w->scratch + worker * worker_floats(plan));
     for (int64_t block = 0; block < plan->part_blocks; block++)
@@ -306,7 +310,7 @@ static void pointwise_item(void *context, int64_t index, int worker)
                    .x = ds_block(w->conv.x, item.n, first) + from * DS_BLOCK,
                    .x_step = DS_BLOCK * stride,
                    .y_step = plan->planar ? 1 : DS_BLOCK,
-                   .pixels = item.run + 1 < plan->runs ? RUN_PIXELS : pixels - pixel};
+                   .pixels = item.run + 1 < plan->runs ? plan->run : pixels - pixel};
     for (int64_t set = 0; set < plan->item_sets; set++)
         run_pixels(w, &d, &item, item.set + set, item.line * y.w + pixel);
 }
