@@ -145,15 +145,16 @@ def _add_depth_order(tables: argparse._SubParsersAction) -> None:
 
 
 def _run_depth_order(args: argparse.Namespace) -> int:
-    from .depth_order import Source, depth_order_table
+    from .depth_order import Source, depth_order_table, open_sources
     from .point_pairs import draw_pairs, read_annotations
 
+    named: dict[str, Source] = {name: name for name in args.model}
+    named.update({str(folder): folder for folder in args.predictions})
+    sources = open_sources(named)
     if args.annotations:
         pairs, problems = read_annotations(args.annotations, args.images)
     else:
         pairs, problems = draw_pairs(args.depth_maps, args.pairs, args.seed, args.margin)
-    sources: dict[str, Source] = {name: name for name in args.model}
-    sources.update({str(folder): folder for folder in args.predictions})
     given = {"encoding": args.encoding, "kind": args.kind}
     options = {name: value for name, value in given.items() if value is not None}
     table = depth_order_table(pairs, sources, options=options, problems=problems)

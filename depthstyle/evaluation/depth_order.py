@@ -169,15 +169,14 @@ def depth_order_table(
     """
     from tqdm import tqdm
 
-    readers = {name: _as_reader(source, options or {}) for name, source in sources.items()}
-    if BASELINE in readers:
-        raise ValueError(f"sources[{BASELINE!r}]: is the name of the baseline; rename it")
+    opened = open_sources(sources)
+    readers = {name: _as_reader(source, options or {}) for name, source in opened.items()}
     by_image: dict[Path, list[PointPair]] = {}
     for pair in pairs:
         by_image.setdefault(pair.image, []).append(pair)
     scores: dict[str, list[NDArray[np.float64]]] = {name: [] for name in [*readers, BASELINE]}
     failed = list(problems)
-    bar = tqdm(by_image.items(), desc="depth order", unit="picture", delay=2, disable=not progress)
+    bar = tqdm(by_image.items(), "depth order", delay=2, leave=False, disable=not progress)
     for image, own in bar:
         try:
             maps = {name: read(image) for name, read in readers.items()}
@@ -194,14 +193,34 @@ def depth_order_table(
     return DepthOrderTable(rows, sum(map(len, judged)), len(judged), tuple(failed))
 
 
-def _as_reader(source: Source, options: Mapping[str, Any]) -> Callable[[Path], np.ndarray]:
+def open_sources(sources: Mapping[str, Source]) -> dict[str, DepthNetwork | Path]:
+    """Read the weights of models and check folders, which `depth_order_table` does by itself.
+
+    Raises
+    ------
+    ValueError
+        A folder is missing, or a source has the name of the baseline.
+    WeightsError
+        The name of a model is unknown, or its weights are not in the cache.
+    """
+    if BASELINE in sources:
+        raise ValueError(f"sources[{BASELINE!r}]: is the name of the baseline; rename it")
+    for source in sources.values():
+        if isinstance(source, Path) and not source.is_dir():
+            raise ValueError(f"predictions: no folder {source}")
+    return {
+        name: source if isinstance(source, Path) else as_depth_network(source)
+        for name, source in sources.items()
+    }
+
+
+def _as_reader(
+    source: DepthNetwork | Path, options: Mapping[str, Any]
+) -> Callable[[Path], np.ndarray]:
     """Return what gives the depth map of a photograph's path."""
-    if not isinstance(source, Path):
-        network = as_depth_network(source)
-        return lambda image: see_depth(network, read_image(image))
-    if not source.is_dir():
-        raise ValueError(f"predictions: no folder {source}")
-    return lambda image: read_depth(depth_of(image, source), **options)
+    if isinstance(source, Path):
+        return lambda image: read_depth(depth_of(image, source), **options)
+    return lambda image: see_depth(source, read_image(image))
 
 
 def _score(farther: float, nearer: float) -> float:

@@ -168,7 +168,9 @@ def draw_pairs(
     pairs: list[PointPair] = []
     problems: list[Problem] = []
     rows = _read_depth_csv(path)
-    for line, row in tqdm(enumerate(rows, start=2), "read depth", len(rows), delay=2):
+    for line, row in tqdm(
+        enumerate(rows, start=2), "read depth", leave=False, total=len(rows), delay=2
+    ):
         random = np.random.default_rng([seed, line])
         try:
             depth = read_depth_map(path.parent / row["depth"], **_parse_options(row))
