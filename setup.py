@@ -11,6 +11,8 @@ DEPTHSTYLE_COVERAGE=1
 DEPTHSTYLE_CUDA=auto|0|1
     Whether to build the CUDA backend; auto (the default) does where nvcc and cuDNN are found.
     CUDNN_PATH is a folder with cuDNN's include and lib.
+DEPTHSTYLE_CUDA_ARCHITECTURES=80,90,100
+    The GPUs to compile for; the last one's code is kept in a form for later GPUs too.
 """
 
 import os
@@ -35,11 +37,13 @@ COMMON = [
     *("-Wall", "-Wextra", "-Wshadow"),
 ]
 
+CUDA_LIBRARY = "libdepthstyle_cuda.so"
 CUDA_NEEDS = ("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c")
+GPUS = os.environ.get("DEPTHSTYLE_CUDA_ARCHITECTURES", "80,90,100").split(",")
 NVCC = [
     *("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden"),
-    *(f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90, 100)),
-    "-gencode=arch=compute_100,code=compute_100",  # for GPUs to come, compiled by their driver
+    *(f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in GPUS),
+    f"-gencode=arch=compute_{GPUS[-1]},code=compute_{GPUS[-1]}",
 ]
 
 
@@ -76,6 +80,13 @@ class BuildEngine(build_ext):
         super().build_extension(ext)
 
         build_cuda(Path(self.get_ext_fullpath(ext.name)).parent, Path(self.build_temp))
+
+    def copy_extensions_to_source(self) -> None:
+        """Put the CUDA library beside the sources too, where a build in place looks for it."""
+        super().copy_extensions_to_source()
+        built = Path(self.build_lib, "depthstyle", CUDA_LIBRARY)
+        if built.exists():
+            shutil.copy2(built, ROOT / "depthstyle")
 
     def _compile(self, ext: Extension, source: str, macros: list[tuple[str, str]]) -> str:
         kind = "_".join(flag.strip("-") for flag in ext.extra_link_args) or "plain"
@@ -128,7 +139,7 @@ def build_cuda(target: Path, temporary: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda job: compile_object(*job, folder), jobs))
     target.mkdir(parents=True, exist_ok=True)
-    library = target / "libdepthstyle_cuda.so"
+    library = target / CUDA_LIBRARY
     paths = [f"-L{cudnn}/{lib}" for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")]
     beside = "-Xlinker", "-rpath,$ORIGIN/../nvidia/cudnn/lib"
     run([nvcc, "-shared", *NVCC, "-o", str(library), *objects, *paths, "-l:libcudnn.so.9", *beside])

@@ -60,13 +60,15 @@ def make_driver(folder: Path) -> Path:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         sys.exit("nvcc: not found; its folder has cuda.h, which names the driver's functions")
-    listing = subprocess.run(
-        [nvcc, "-E", "-x", "cu", "-include", "cuda.h", "/dev/null"],
+    rule = subprocess.run(
+        [nvcc, "-M", "-x", "cu", "-include", "cuda.h", "/dev/null"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    names = set(re.findall(r"\b(cu[A-Z]\w+)\s*\(", listing))
+    header = Path(re.search(r"\S+/cuda\.h\b", rule)[0]).read_text()
+    # Before the preprocessor, which renames functions to their newest versions.
+    names = set(re.findall(r"\b(cu[A-Z]\w+)\b", header))
     names |= {f"{name}_{suffix}" for name in names for suffix in ("v2", "v3", "ptsz")}
     lines = ["int cuInit(unsigned flags) { return (void)flags, 0; }"]
     lines.append("int cuDriverGetVersion(int *version) { return *version = 13000, 0; }")
