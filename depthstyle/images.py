@@ -19,6 +19,7 @@ from depthstyle.errors import ImageError
 from depthstyle.files import write_atomically
 from depthstyle.picture_codec import (
     DEEP,
+    LONGEST,
     MAX_PIXELS,
     WRITABLE,
     PathLike,
@@ -167,7 +168,7 @@ def write_image(
         raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def check_output(path: PathLike, *, bits: int = 8, alpha: bool = False) -> None:
+def check_output(path: PathLike, *, bits: int = 8, alpha: bool = False, longest: int = 1) -> None:
     """Check before long work that `write_image` will be able to write a file.
 
     Parameters
@@ -178,12 +179,14 @@ def check_output(path: PathLike, *, bits: int = 8, alpha: bool = False) -> None:
         Bits per channel.
     alpha : bool, optional
         Whether an alpha channel will be written.
+    longest : int, optional
+        Longer side of the picture in pixels.
 
     Raises
     ------
     ImageError
-        The suffix is unknown, the format cannot hold `bits` or `alpha`, the folder is missing or
-        read-only, or `path` is a folder.
+        The suffix is unknown, the format cannot hold `bits`, `alpha` or the size, the folder is
+        missing or read-only, or `path` is a folder.
     """
     target = Path(path)
     suffix = target.suffix.lower()
@@ -195,6 +198,11 @@ def check_output(path: PathLike, *, bits: int = 8, alpha: bool = False) -> None:
         raise ImageError(f"{path}: {suffix} holds 8 bits only; use {', '.join(DEEP)} for 16")
     if alpha and suffix in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: JPEG holds no transparency; use .png")
+    if longest > LONGEST.get(suffix, longest):
+        raise ImageError(
+            f"{path}: {suffix} holds sides of {LONGEST[suffix]} pixels at most, not {longest}; "
+            "use .png"
+        )
     try:
         is_folder, has_folder = target.is_dir(), target.parent.is_dir()
         may_write = os.access(target.parent, os.W_OK)

@@ -194,14 +194,14 @@ def read(job: Job) -> Photograph:
     Raises
     ------
     ImageError
-        One of them cannot be read, or the output's format cannot hold the alpha.
+        One of them cannot be read, or the output's format cannot hold the alpha or the size.
     """
     picture = read_picture(job.content)
     content, alpha = picture.rgb, picture.alpha
     if job.alpha != KEEP:
         content, alpha = flatten(content, alpha, colour(job.alpha)), None
-    elif alpha is not None:
-        check_output(job.output, bits=job.bits, alpha=True)
+    longest = job.setup.settings.get("size", max(content.shape))
+    check_output(job.output, bits=job.bits, alpha=alpha is not None, longest=longest)
     depth = None
     if job.depth is not None:
         from depthstyle.depth import read_depth_map

@@ -49,6 +49,9 @@ WRITABLE = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 DEEP = (".png", ".tif", ".tiff")
 """Suffixes of the formats that can hold 16 bits per channel."""
 
+LONGEST = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}
+"""Most pixels of a side, of the formats that have a limit."""
+
 _RECIPE = "depthstyle-recipe"
 _EXIF_DESCRIPTION = 0x010E
 _EXIF_ORIENTATION = 0x0112

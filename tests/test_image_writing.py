@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import depthstyle as ds
-from depthstyle import picture_codec
+from depthstyle import images, picture_codec
 from depthstyle.files import write_atomically
 
 LSB8 = 1 / 255
@@ -105,6 +105,16 @@ def test_bad_values_never_reach_a_file(tmp_path, colour, bad):
     with pytest.raises(ds.ImageError, match=r"image: .*(NaN or infinite|outside)"):
         ds.write_image(path, broken)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "longest"), [("a.webp", 16383), ("a.jpg", 65500)])
+def test_sizes_that_a_format_cannot_hold_are_refused_before_the_work(tmp_path, name, longest):
+    path = tmp_path / name
+    images.check_output(path, longest=longest)
+    with pytest.raises(ds.ImageError, match=f"sides of {longest} pixels at most"):
+        images.check_output(path, longest=longest + 1)
+    ds.write_image(path, np.zeros((1, longest)))
+    images.check_output(tmp_path / "a.png", longest=10**6)
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ def test_alpha_may_be_flattened(transparent):
         (["--alpha", "flatten=nocolour"], "'nocolour': no colour"),
         (["--alpha", "drop"], "'drop' must be keep, flatten or flatten=COLOUR"),
         (["--bits", "12"], "invalid choice: 12"),
+        (["--size", "70000", "--alpha", "flatten"], "sides of 65500 pixels at most, not 70000"),
         ([], "JPEG holds no transparency"),
         (["--bits", "16"], "holds 8 bits only"),
     ],
