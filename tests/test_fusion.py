@@ -162,3 +162,23 @@ def test_a_gated_sum_reads_its_gate_beside_its_operands():
         plan = graph.compile([out], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 2
         np.testing.assert_array_equal(plan.run(feed)[0], expected)
+
+
+@pytest.mark.parametrize("channels", [3, 32, 37])
+def test_the_gradient_of_a_border_takes_in_an_addend_and_a_gate(channels):
+    rng = np.random.default_rng(5)
+    graph = _core.Graph()
+    shapes = {
+        "dy": (2, channels, 9, 10),
+        "addend": (2, channels, 7, 8),
+        "gate": (2, channels, 7, 8),
+    }
+    feed = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    dy, addend, gate = (graph.input(name, shape) for name, shape in shapes.items())
+    dx = graph.pad_backward(dy, top=1, bottom=1, left=1, right=1, mode="reflect")
+    y = graph.activation_backward(graph.add(dx, graph.affine(addend, scale=2.0)), gate)
+    (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
+    for level in _core.cpu_levels():
+        plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
+        assert len(plan.dump().splitlines()) == 1 + 2
+        assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)

@@ -11,7 +11,7 @@
 /* What a plan may hang on a step's end, applied in this order to the result r of the op:
      r + addend, then the activation, or, when gate is set, r times the derivative of the
      activation whose output gate is. Written as one pass over the output, which may lie in the
-     buffer of the addend: read a value before writing it. */
+     buffer of the addend unless the kernel is `apart`: read a value before writing it. */
 typedef struct ds_epilogue {
     const ds_tensor *addend; /* as out; NULL: none */
     const ds_tensor *gate;   /* as out; NULL: none */

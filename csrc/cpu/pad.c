@@ -117,19 +117,17 @@ static void backward_task(void *context, int64_t item, int worker)
     for (int64_t i = top + x.h; i < y.h; i++)
         if (source(i - top, x.h, j->border.mode) == row)
             add_row(j, plane, i, to);
-    if (j->finish.active) {
+    if (j->finish.active || j->finish.addend) {
         const ds_finish finish = ds_finish_at(&j->finish, item * width, 0);
         j->slots->finish_pixels(to, &finish, to, width);
     }
 }
 
-/* The gradient may end with the derivative of an activation, where its rows have no tail; an addend
-   might lie in the output, which is cleared first. */
+/* A gradient's end is taken in where its rows have no tail. */
 static bool accepts_backward(const ds_backend *backend, const ds_step *step)
 {
     (void)backend;
-    return ds_no_epilogue(step) ||
-           (ds_is_blocked(step->out) && !step->epilogue.addend && ds_finish_accepts(step));
+    return ds_no_epilogue(step) || (ds_is_blocked(step->out) && ds_finish_accepts(step));
 }
 
 static void backward_run(ds_backend *backend, const ds_step *step)
@@ -145,4 +143,6 @@ static void backward_run(ds_backend *backend, const ds_step *step)
 }
 
 const ds_kernel ds_cpu_pad = {.run = run};
-const ds_kernel ds_cpu_pad_backward = {.accepts = accepts_backward, .run = backward_run};
+/* Apart from the addend, because rows are cleared before they are summed. */
+const ds_kernel ds_cpu_pad_backward = {
+    .accepts = accepts_backward, .run = backward_run, .apart = true};
