@@ -20,7 +20,9 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors", ".tflite")
 
 
 class DepthEstimator:
-    """A depth network with its weights, to be called on photographs.
+    """A depth network with its weights, for any number of photographs.
+
+    It is fastest where photographs of one size follow each other.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ class DepthEstimator:
         chosen = choose_depth(None, str(model)) if named else choose_depth(model)
         self._network, self._weights, self.origin = chosen.network, chosen.arrays, chosen.origin
         self._threads = threads
+        self._size: tuple[int, int] | None = None
+        self._plan: Any = None
         self.name = chosen.network.name
 
     def raw(self, image: ArrayLike) -> NDArray[np.float32]:
@@ -70,14 +74,21 @@ class DepthEstimator:
             `image` is no picture.
         NumericalError
             The weights give NaN or infinity.
+        Busy
+            Another thread uses the estimator.
         """
         picture = as_image(image)
-        graph = _core.Graph()
+        if picture.shape[:2] != self._size:
+            self._plan, self._size = self._compile(picture.shape[:2]), picture.shape[:2]
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-        raw = self._network.add(graph, graph.constant(planes, kind="map"), self._weights)
-        raw = self._network.add_output_resize(graph, raw, picture.shape[:2])
-        plan = graph.compile([raw], threads=self._threads, check=[raw])
-        return plan.run()[0][0, 0]
+        return self._plan.run({"image": planes})[0][0, 0]
+
+    def _compile(self, size: tuple[int, int]) -> Any:
+        graph = _core.Graph()
+        image = graph.input("image", (1, 3, *size), kind="map")
+        raw = self._network.add(graph, image, self._weights)
+        raw = self._network.add_output_resize(graph, raw, size)
+        return graph.compile([raw], threads=self._threads, check=[raw])
 
     def estimate(self, image: ArrayLike) -> DepthMap:
         """Return the depth of a photograph with the range of the network's output.

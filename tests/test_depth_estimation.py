@@ -173,6 +173,9 @@ def test_estimates_have_the_size_of_the_photograph(midas_file):
     estimator = ds.DepthEstimator(midas_file)
     assert estimator.name == "midas-small"
     assert estimator.origin["file"] == "midas.safetensors"
+    np.testing.assert_array_equal(estimator.raw(image), raw)
+    assert estimator.raw(image[:40]).shape == (40, 67)
+    np.testing.assert_array_equal(estimator.estimate(image).depth, depth)
     found = ds.resolve_depth(midas_file, image)
     np.testing.assert_array_equal(found.depth, depth)
     assert (found.near, found.far, found.kind) == (high, low, "disparity")
@@ -290,6 +293,12 @@ def test_a_damaged_file_names_the_key(midas_weights):
         arrays = {name: array for name, array in midas_weights.items() if name != key}
         with pytest.raises(ds.WeightsError, match=f"{key}: missing"):
             networks.load("midas-small", arrays)
+
+
+def test_a_negative_variance_is_refused(midas_weights):
+    key = "pretrained.layer1.1.running_var"
+    with pytest.raises(ds.WeightsError, match=f"{key}: has negative values"):
+        networks.load("midas-small", {**midas_weights, key: -midas_weights[key]})
 
 
 def test_two_files_that_do_not_belong_together(tmp_path, midas_weights):

@@ -27,8 +27,8 @@ class ConvNorm(NamedTuple):
     """The norm has a gamma and a beta."""
 
 
-class Folded(dict[str, NDArray[Any]]):
-    """Weights whose batch norms are part of the convolutions before them."""
+class Prepared(dict[str, NDArray[Any]]):
+    """Weights that a network has prepared: `prepare` leaves them as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +246,9 @@ def _same_border(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def fold_batch_norms(weights: Weights, pairs: Iterable[ConvNorm], epsilon: float = 1e-5) -> Folded:
+def fold_batch_norms(
+    weights: Weights, pairs: Iterable[ConvNorm], epsilon: float = 1e-5
+) -> Prepared:
     """Make each batch norm part of the convolution before it.
 
     gamma (w * x + b - mean) / sqrt(var + epsilon) + beta is the convolution with the weight s w
@@ -264,17 +266,17 @@ def fold_batch_norms(weights: Weights, pairs: Iterable[ConvNorm], epsilon: float
 
     Returns
     -------
-    Folded
+    Prepared
         A new mapping without the norms, in which each of the convolutions has a bias.
 
     Raises
     ------
     WeightsError
-        A key is missing or has another shape.
+        A key is missing or has another shape, or a variance is negative.
     """
-    if isinstance(weights, Folded):
+    if isinstance(weights, Prepared):
         return weights
-    folded = Folded(weights)
+    folded = Prepared(weights)
     for conv, norm, affine in pairs:
         weight = take(weights, f"{conv}.weight", (None,) * 4)
         outputs = weight.shape[:1]
@@ -282,6 +284,8 @@ def fold_batch_norms(weights: Weights, pairs: Iterable[ConvNorm], epsilon: float
             take(weights, f"{norm}.{part}", outputs).astype(np.float64)
             for part in ("running_mean", "running_var")
         )
+        if (var < 0).any():
+            raise WeightsError(f"{norm}.running_var: has negative values; the file is damaged")
         scale = 1 / np.sqrt(var + epsilon)
         shift = -mean * scale
         if f"{conv}.bias" in weights:

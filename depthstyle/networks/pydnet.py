@@ -15,9 +15,9 @@ import numpy as np
 
 from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.network import (
-    Folded,
     Name,
     Network,
+    Prepared,
     Weights,
     add_conv,
     add_same_conv,
@@ -40,9 +40,9 @@ _PARTS = {
 
 
 def _prepare(weights: Weights) -> Weights:
-    if isinstance(weights, Folded):
+    if isinstance(weights, Prepared):
         return weights
-    prepared = Folded()
+    prepared = Prepared()
     for key, array in weights.items():
         path, _, part = key.removeprefix("PSD/").rpartition("/")
         if part not in _PARTS:
