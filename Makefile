@@ -40,3 +40,4 @@ stub: build     ## write depthstyle/_core.pyi from csrc/core/ops.def
 
 reliability: build  ## all campaigns of docs/reliability.md in full: kills, full disks, forks ...; hours
 	@for script in saves runs pictures bombs parameters; do $(PYTHON) tests/reliability/$$script.py || exit 1; done
+	@for script in weights images; do $(PYTHON) tests/fuzz/fuzz_$$script.py --count 1000000 || exit 1; done
