@@ -24,6 +24,7 @@ from .errors import (
     ReproducibilityWarning,
     WeightsError,
 )
+from .estimates import Estimate, estimate
 from .images import Picture, as_image, read_image, read_picture, read_recipe, resize, write_image
 from .masks import depth_mask
 from .methods import stylize
@@ -44,6 +45,7 @@ __all__ = [
     "DepthMap",
     "DepthstyleError",
     "DepthstyleWarning",
+    "Estimate",
     "ImageError",
     "NumericalError",
     "NyuDepth",
@@ -58,6 +60,7 @@ __all__ = [
     "contact_sheet",
     "depth_mask",
     "depth_picture",
+    "estimate",
     "estimate_depth",
     "evaluation",
     "get_num_threads",

@@ -20,6 +20,7 @@ from depthstyle.errors import NumericalError, WeightsError
 from depthstyle.memory import free_memory
 from depthstyle.networks import build
 from depthstyle.objective import Engine
+from depthstyle.progress import progress_bar
 from depthstyle.weights.choice import AdainChoice
 
 Array = NDArray[np.float32]
@@ -189,12 +190,10 @@ class Autoencoder:
     def _paint_tiles(
         self, planes: Array, feeds: dict[str, Array], tile: int, progress: str | None
     ) -> Array:
-        from tqdm import tqdm
-
         grid = self.grid(planes.shape[2:])
         rows, columns = (_windows(count, tile) for count in grid)
         windows = [(row, column) for row in rows for column in columns]
-        bar = tqdm(
+        bar = progress_bar(
             total=2 * len(windows),
             desc=progress,
             delay=2,

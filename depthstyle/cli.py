@@ -97,8 +97,9 @@ def _run(argv: list[str], command: str | None) -> int:
         return args.run(args) or 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_BAD_INPUT
-    except (DepthstyleError, ValueError, OSError) as error:
-        print(f"depthstyle: {' '.join(str(error).split())}", file=sys.stderr)
+    except (DepthstyleError, ValueError, OSError, MemoryError) as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        print(f"depthstyle: {words}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("depthstyle: interrupted", file=sys.stderr)

@@ -15,6 +15,7 @@ from depthstyle.errors import NumericalError
 from depthstyle.methods import Painted
 from depthstyle.objective import Engine
 from depthstyle.presets import preset as find_preset
+from depthstyle.progress import progress_bar
 from depthstyle.session import Session
 
 _OF_SESSION = frozenset(inspect.signature(Session).parameters)
@@ -139,10 +140,8 @@ def run(
     CheckpointError, Busy
         As `Checkpoints.of`.
     """
-    from tqdm import tqdm
-
     keeper = contextlib.nullcontext() if checkpoints is None else checkpoints.of(session)
-    bar = tqdm(
+    bar = progress_bar(
         total=session.iterations,
         desc=progress,
         delay=2,

@@ -43,6 +43,10 @@ class Optimiser(Protocol):
     image: Array
     """The present picture (1, 3, H, W) in the network's input range."""
 
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes from its first steps on."""
+
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then change it; `weights` by group, `iteration` from 0.
 
@@ -105,6 +109,11 @@ class Adam:
         )
         self.image = start
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the plan, in which the moments are, and of their first values."""
+        return self._plan.bytes + 2 * self.image.nbytes
+
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of Adam."""
         before = self.image
@@ -146,6 +155,11 @@ class Lbfgs:
         self._history, self._threads = history, engine.threads
         self._weights: dict[str, float] = {}
         self.image = start
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the plan and of a full history."""
+        return self._plan.bytes + (2 * self._history + 2) * self.image.nbytes
 
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of L-BFGS."""

@@ -17,10 +17,12 @@ from depthstyle.checkpoint import Contents
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
 from depthstyle.errors import Busy, ImageError, NumericalError
+from depthstyle.estimates import check_memory
 from depthstyle.fingerprint import digest
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.interrupts import HeldInterrupt
 from depthstyle.masks import MaskSpec, depth_mask
+from depthstyle.memory import give_back_memory
 from depthstyle.objective import (
     DepthPerception,
     Engine,
@@ -248,6 +250,8 @@ class Session:
         NumericalError
             A loss became NaN or infinite; it names the iteration and the layer, and `image` is
             the last good picture.
+        OutOfMemory
+            Before the first iteration: the run needs more memory than there is.
         """
         check_count("count", count)
         with HeldInterrupt() as interrupt, self._alone():
@@ -330,6 +334,8 @@ class Session:
             self._optimiser = self._objective = None
         if self._optimiser is None:
             with interrupt.released():
+                if self.iteration == 0:
+                    check_memory(self)
                 prepared = self._prepare_stage(self._stage, self._image)
             self._enter_stage(*prepared)
         assert self._optimiser is not None
@@ -391,8 +397,10 @@ class Session:
             check_number(f"weights[{name!r}]", self.weights[name])
         return dict(self.weights)
 
-    def _prepare_stage(self, index: int, start: Array) -> tuple[Objective, Optimiser]:
-        """Build the plan of a size."""
+    def _prepare_stage(
+        self, index: int, start: Array, perception: Perception | None = None
+    ) -> tuple[Objective, Optimiser]:
+        """Build the plan of a size; `perception` may be one that only looks at sizes."""
         stage, network = self._stages[index], self.perception.network
         if start.shape[2:] != stage.size:
             start = network.to_input(resize(network.from_input(start), stage.size, "bicubic"))
@@ -402,7 +410,7 @@ class Session:
             for image, masks in zip(self._styles, stage.style_masks, strict=True)
         ]
         objective = build_objective(
-            self.perception,
+            perception or self.perception,
             self.preset,
             start,
             resize(self._content, stage.size),
@@ -425,6 +433,7 @@ class Session:
             self._best = start
             self._best_total = np.inf
         self._image = self._good = start
+        give_back_memory()  # of the targets and of the size before
 
     def _finish(self, planes: Array) -> NDArray[np.float32]:
         image = self.perception.network.from_input(planes)

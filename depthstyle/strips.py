@@ -29,6 +29,7 @@ from depthstyle.networks.johnson import (
 )
 from depthstyle.networks.network import take
 from depthstyle.objective import Engine
+from depthstyle.progress import progress_bar
 
 Array = NDArray[np.float32]
 
@@ -95,13 +96,11 @@ class StripRunner:
 
         `progress` names a bar that shows after two seconds; without it there is none.
         """
-        from tqdm import tqdm
-
         margin = self._weights.form.margin
         source = np.pad(planes, [(0, 0), (0, 0), (margin, margin), (margin, margin)], "reflect")
         before, first, quarters = source, 0, -(-source.shape[2] // _QUARTER)
         total = len(self._layers) * -(-quarters // self._quarter_rows)
-        with tqdm(
+        with progress_bar(
             total=total, desc=progress, delay=2, disable=progress is None, leave=False
         ) as bar:
             for last in range(len(self._layers)):

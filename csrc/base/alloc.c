@@ -2,12 +2,42 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* From here on a block comes from the system and goes back to it at once. What an allocator keeps
+   for later would make the memory of a process depend on its past. */
+enum { LARGE = 1 << 20 };
 
 /* Stands one line before the block, so that freeing needs no size from the caller. */
 typedef union header {
     size_t bytes;
     unsigned char line[DS_ALIGN];
 } header;
+
+/* A block with its header, rounded up; 0 where that overflows. */
+static size_t whole_bytes(size_t bytes)
+{
+    size_t whole = 0;
+    const bool fits = !__builtin_add_overflow(bytes, 2 * sizeof(header) - 1, &whole);
+    return fits ? whole - whole % DS_ALIGN : 0;
+}
+
+static header *take(size_t whole)
+{
+    if (whole < LARGE)
+        return aligned_alloc(DS_ALIGN, whole);
+    void *memory = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void give_back(header *memory)
+{
+    const size_t whole = whole_bytes(memory->bytes);
+    if (whole < LARGE)
+        free(memory);
+    else
+        munmap(memory, whole);
+}
 
 ds_alloc ds_alloc_make(int64_t fail_at)
 {
@@ -17,12 +47,9 @@ ds_alloc ds_alloc_make(int64_t fail_at)
 ds_code ds_alloc_raw(ds_alloc *alloc, size_t bytes, void *block, ds_status *status)
 {
     void **out = block;
-    size_t whole = 0;
+    const size_t whole = whole_bytes(bytes);
     *out = NULL;
-    bool fits = !__builtin_add_overflow(bytes, 2 * sizeof(header) - 1, &whole);
-    whole -= whole % DS_ALIGN;
-    header *memory =
-        fits && alloc->count++ != alloc->fail_at ? aligned_alloc(DS_ALIGN, whole) : NULL;
+    header *memory = whole && alloc->count++ != alloc->fail_at ? take(whole) : NULL;
     if (!memory)
         return ds_fail(status, DS_NO_MEMORY, "cannot allocate %.1f MiB; use a smaller size",
                        (double)bytes / (1 << 20));
@@ -67,7 +94,7 @@ void ds_release(ds_alloc *alloc, void *block)
         return;
     header *memory = (header *)*address - 1;
     alloc->live_bytes -= (int64_t)memory->bytes;
-    free(memory);
+    give_back(memory);
     *address = NULL;
 }
 

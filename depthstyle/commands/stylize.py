@@ -189,6 +189,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint of a run that was ended"
     )
+    group.add_argument(
+        "--dry-run", action="store_true", help="print time and memory that it would take, and end"
+    )
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
     group.add_argument(
         "--backend", choices=("cpu", "cuda", "ref"), help="what computes (default: cpu)"
@@ -277,8 +280,8 @@ def _run_one(args: argparse.Namespace) -> None:
         if getattr(args, option) is not None and not painter.iterates:
             raise ValueError(f"--{option}: method {args.method} does not iterate; leave it out")
     photograph = read(job)
-    if photograph.depth is not None:
-        found = photograph.depth
+    found = photograph.depth
+    if found is not None:
         print(f"depth: {found.kind} from near {found.near:g} to far {found.far:g}")
     preview = output.with_name(f"{output.stem}_preview{output.suffix}")
 
@@ -287,6 +290,12 @@ def _run_one(args: argparse.Namespace) -> None:
             made_by = {**state.recipe, **photograph.plan}
             write_picture(preview, job, photograph, state.image, made_by)
 
+    if args.dry_run:
+        from depthstyle.estimates import estimate_painter
+
+        work = painter, photograph.content, found and found.depth
+        print(f"{output} would take {estimate_painter(*work)}")
+        return
     checkpoints = _checkpoints(args, painter.iterates)
     start = time.perf_counter()
     hooks: dict[str, Any] = {"progress": output.name, "on_step": show}
@@ -326,7 +335,7 @@ def _run_many(args: argparse.Namespace) -> int:
     from depthstyle.batch import Batch, depth_of, expand, outputs
     from depthstyle.job import Job
 
-    for option in ("losses", "preview", "checkpoint", "checkpoint_every", "resume"):
+    for option in ("losses", "preview", "checkpoint", "checkpoint_every", "resume", "dry_run"):
         if getattr(args, option):
             name = option.replace("_", "-")
             raise ValueError(f"--{name}: is for a single picture; leave it out")

@@ -1,0 +1,227 @@
+"""Time and memory of a run, before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from depthstyle import _core
+from depthstyle.errors import OutOfMemory
+from depthstyle.memory import free_memory, peak_memory, resident_memory
+from depthstyle.objective import Engine, Perception
+from depthstyle.optimisers import Lbfgs
+
+if TYPE_CHECKING:
+    from depthstyle.session import Session
+
+Array = NDArray[np.float32]
+
+_PICTURES = 6
+"""Pictures of 3 floats a pixel that a run holds besides the plan: before, after, gradient, the
+best one, the start, and the one that is shown."""
+
+_SPARE = 2 << 20
+"""What Python itself takes for a run."""
+
+_PAIRS = 8
+"""Pairs of L-BFGS whose time is measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes
+    ----------
+    seconds : float
+        Time from the first iteration to the last.
+    bytes : int
+        The most memory that the process will have at a time, Python and pictures included.
+    """
+
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        words = [f"{hours} h" if hours else "", f"{minutes} min" if hours or minutes else ""]
+        exact = f"{self.seconds:.1f} s" if self.seconds < 10 else f"{seconds} s"
+        words.append("" if hours else exact)
+        return f"{' '.join(filter(None, words))}, {self.bytes / 2**20:.0f} MiB"
+
+
+@dataclass(frozen=True)
+class _Sketch(Perception):
+    """Looks at the sizes of pictures only: plans are made but not run."""
+
+    plans: list[int] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    def _run(self, graph: Any, nodes: Mapping[str, Any], engine: Engine) -> dict[str, Array]:
+        self.plans.append(engine.compile(graph, list(nodes.values())).bytes)
+        maps = {name: np.ones(node.shape, np.float32) for name, node in nodes.items()}
+        self.kept.append(sum(array.nbytes for array in maps.values()))
+        return maps
+
+
+def memory_of(session: Session) -> int:
+    """Return the bytes that a session will take besides what it has before its first step."""
+    perception = session.perception
+    sketch = _Sketch(perception.network, perception.weights, perception.pooling)
+    last = len(session._stages) - 1
+    start = np.zeros((1, 3, *session._stages[last].size), np.float32)
+    _, optimiser = session._prepare_stage(last, start, sketch)
+    pictures = _PICTURES + ("laplacian" in session.weights)  # whose target is a picture
+    most = max(optimiser.bytes + pictures * start.nbytes, *sketch.plans)
+    return most + sum(sketch.kept) + _SPARE
+
+
+def check_memory(session: Session) -> None:
+    """Refuse a session that will not fit, before its first step.
+
+    Raises
+    ------
+    OutOfMemory
+        It needs more than there is.
+    """
+    try:
+        needed, free = memory_of(session), free_memory()
+    except MemoryError as error:
+        raise OutOfMemory(f"{error}; this process may take {_mib(free_memory())} more") from None
+    if needed > free:
+        raise OutOfMemory(
+            f"this run needs {_mib(needed)}, this process may take {_mib(free)} more; use a "
+            "smaller size, fewer styles or a shorter history"
+        )
+
+
+def time_of(session: Session) -> float:
+    """Return the seconds that a session will take, from a few iterations at each of its sizes."""
+    total, start = 0.0, session._image
+    for index in range(len(session._stages)):
+        begin = time.perf_counter()
+        _, optimiser = session._prepare_stage(index, start)
+        total += time.perf_counter() - begin
+        total += _time_of_stage(session, optimiser)
+        start = optimiser.image
+        del optimiser
+    return total
+
+
+def _time_of_stage(session: Session, optimiser: Any) -> float:
+    weights, iterations = dict(session.weights), session.preset.iterations
+    seconds: list[float] = []
+    while len(seconds) < 2 or (sum(seconds) < 1 and len(seconds) < 6):
+        begin = time.perf_counter()
+        optimiser.step(weights, 0)
+        seconds.append(time.perf_counter() - begin)
+    if not isinstance(optimiser, Lbfgs):
+        return seconds[0] + (iterations - 1) * float(np.median(seconds[1:]))
+    history, pair = session.preset.history, _time_of_a_pair(optimiser.image.size, session)
+    # The measured ones had 0, 1, 2 ... pairs, all iterations have up to the whole history.
+    without = [took - pair * min(pairs, history) for pairs, took in enumerate(seconds)]
+    pairs = sum(min(number, history) for number in range(iterations))
+    return seconds[0] + (iterations - 1) * float(np.median(without[1:])) + pairs * pair
+
+
+def _time_of_a_pair(length: int, session: Session) -> float:
+    """Return the seconds that each remembered pair adds to a step of L-BFGS."""
+    lbfgs = _core.LBFGS(length, _PAIRS, threads=session._engine.threads)
+    x = np.full(length, 0.5, np.float32)
+    seconds = []
+    for _ in range(_PAIRS + 1):
+        begin = time.perf_counter()
+        lbfgs.step(x, 1.0, x)
+        seconds.append(time.perf_counter() - begin)
+    return max(min(seconds[-2:]) - seconds[1], 0.0) / (_PAIRS - 1)
+
+
+def estimate_session(session: Session) -> Estimate:
+    """Return what a session that was not begun will take; it stays as it is.
+
+    Raises
+    ------
+    OutOfMemory
+        It would need more memory than there is.
+    """
+    check_memory(session)
+    peak = resident_memory() + memory_of(session)
+    return Estimate(time_of(session), peak)
+
+
+def estimate_painter(painter: Any, content: ArrayLike, depth: ArrayLike | None = None) -> Estimate:
+    """Return what painting a photograph will take; parameters and errors as `Painter.paint`.
+
+    A method that does not iterate is measured by painting once.
+
+    Raises
+    ------
+    OutOfMemory
+        It would need more memory than there is.
+    """
+    if painter.iterates:
+        return estimate_session(painter.session(content, depth))
+    with peak_memory() as peak:
+        begin = time.perf_counter()
+        painter.paint(content, depth)
+        seconds = time.perf_counter() - begin
+    return Estimate(seconds, peak[0])
+
+
+def estimate(
+    content_size: tuple[int, int],
+    style_sizes: Sequence[tuple[int, int]] | None = None,
+    method: str = "gatys",
+    *,
+    depth: ArrayLike | None = None,
+    **settings: Any,
+) -> Estimate:
+    """Return the time and the memory that `stylize` will take.
+
+    The engine plans the whole run and does a few of its iterations; a method that does not iterate
+    is measured by painting once.
+
+    Parameters
+    ----------
+    content_size : (int, int)
+        Height and width of the photograph.
+    style_sizes : sequence of (int, int), optional
+        Heights and widths of the style pictures; by default one of the photograph's size, and
+        none for a method that takes none.
+    method : str, optional
+        As for `stylize`.
+    depth : array (h, w), optional
+        Depth of the photograph, where a mask needs one.
+    **settings
+        The settings of the method.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    ValueError, ImageError, WeightsError
+        As `stylize`.
+    OutOfMemory
+        The run would need more memory than there is.
+    """
+    from depthstyle.methods import make_painter
+
+    randoms = np.random.default_rng(0)
+    sizes = style_sizes
+    if sizes is None:
+        sizes = [] if method == "fast" else [content_size]
+    styles = [randoms.random((*size, 3), np.float32) for size in sizes]
+    content = randoms.random((*content_size, 3), np.float32)
+    return estimate_painter(make_painter(method, styles, **settings), content, depth)
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,179 @@
+"""What is promised of time and memory: estimates, and limits of the address space.
+
+python tests/reliability/resources.py               every campaign in full
+python tests/reliability/resources.py limits=40     the named ones, with other counts
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import PIL.Image  # noqa: F401
+import tqdm  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import seeded
+from campaign import main
+from safetensors.numpy import save_file
+
+import depthstyle as ds
+import depthstyle.adain
+import depthstyle.gatys  # children inherit all modules: none must load there
+
+_MORE = 50 << 20
+"""Bytes beyond its need up to which the limit of a run is raised."""
+
+_OK, _REFUSED, _LATE, _OTHER = 0, 3, 4, 5
+
+
+# Limits
+
+
+def _runs() -> dict:
+    """One call of each method, which takes a hook and no file."""
+    picture, style = seeded.picture(1, 160, 200), seeded.picture(2, 160, 160)
+    weights = seeded.encoder_weights()
+
+    def gatys(on_step, **options):
+        options = {"weights": weights, "iterations": 2, "progress": False, **options}
+        ds.stylize(picture, style, on_step=on_step, **options)
+
+    return {
+        "gatys with L-BFGS": lambda hook: gatys(hook, history=10),
+        "gatys with Adam": lambda hook: gatys(hook, optimizer="adam"),
+        "lapstyle": lambda hook: gatys(hook, method="lapstyle", history=10),
+        "adain": lambda hook: ds.stylize(picture, style, "adain", progress=False),
+    }
+
+
+def _virtual() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmSize:\s+(\d+)", status)[1]) * 1024
+
+
+def _peak_of(run) -> int:
+    """Address space that a run adds, measured in a child process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        before = _virtual()
+        run(None)
+        status = Path("/proc/self/status").read_text()
+        peak = int(re.search(r"VmPeak:\s+(\d+)", status)[1]) * 1024
+        os.write(writing, str(peak - before).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    return int(os.read(reading, 30))
+
+
+def _under_limit(run, room: int) -> None:
+    """Run with a limit of the address space; the exit status says how it ended."""
+    steps: list[int] = []
+    signal.alarm(300)  # a hang would end with a signal, too
+    limit = _virtual() + room
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    code = _OTHER
+    try:
+        run(lambda state: steps.append(1))
+        code = _OK
+    except MemoryError:
+        code = _LATE if steps else _REFUSED
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def limits(count: int, folder: Path) -> str:
+    """Sweep the limit of the address space, with each method: the picture, or an exception."""
+    ended = dict.fromkeys((_OK, _REFUSED, _LATE), 0)
+    runs = _runs()
+    for name, run in runs.items():
+        needed = _peak_of(run)
+        for number in range(count):
+            child = os.fork()
+            if child == 0:
+                _under_limit(run, int((needed + _MORE) * number / (count - 1)))
+            status = os.waitpid(child, 0)[1]
+            code = os.waitstatus_to_exitcode(status)
+            assert code in ended, f"{name}, limit {number} of {count}: exit code {code}"
+            ended[code] += 1
+        assert code == _OK, f"{name}: {needed} bytes and {_MORE} more are too little"
+    return (
+        f"{count} limits for each of {len(runs)} methods: {ended[_OK]} pictures, "
+        f"{ended[_REFUSED]} refused before the first iteration, {ended[_LATE]} MemoryErrors later, "
+        "no signal"
+    )
+
+
+# Estimates
+
+
+def _cases(count: int):
+    randoms = random.Random(5)
+    networks = {"encoder": (384, 640), "vgg19": (256, 448)}
+    for number in range(count):
+        network = "vgg19" if number % 3 == 2 else "encoder"
+        low, high = networks[network]
+        size = (randoms.randrange(low, high), randoms.randrange(low, high))
+        words = ["--iterations", str(randoms.randrange(12, 30))]
+        words += ["--scales", str(randoms.choice((1, 2)))]
+        words += ["--optimizer", randoms.choice(("adam", "lbfgs"))]
+        words += ["--history", str(randoms.choice((5, 20, 100)))]
+        words += randoms.choice(([], ["--method", "lapstyle"], ["--tv-weight", "0.1"]))
+        yield network, size, words
+
+
+def estimates(count: int, folder: Path) -> str:
+    """Compare --dry-run with what the command then takes, on an otherwise idle machine."""
+    os.chdir(folder)
+    save_file(seeded.vgg_weights("vgg19"), "vgg19.safetensors")
+    save_file(seeded.encoder_weights(), "encoder.safetensors")
+    ds.write_image("style.png", seeded.picture(2, 400, 300))
+    times, sizes = [], []
+    for network, size, words in _cases(count):
+        ds.write_image("photo.png", seeded.picture(1, *size))
+        command = [sys.executable, "-m", "depthstyle", "stylize", "photo.png", "style.png"]
+        command += ["-o", "out.png", "--weights", f"{network}.safetensors", *words]
+        dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
+        minutes, seconds, mib = re.search(
+            r"take (?:(\d+) min )?([\d.]+) s, (\d+) MiB", dry.stdout
+        ).groups()
+        expected = 60 * int(minutes or 0) + float(seconds)
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        output = run.stdout.read().decode()
+        _, status, usage = os.wait4(run.pid, 0)
+        run.returncode = status
+        assert status == 0
+        took = float(re.search(r"([\d.]+) s, wrote", output)[1])
+        times.append(expected / took - 1)
+        sizes.append(int(mib) * 1024 / usage.ru_maxrss - 1)
+        print(
+            f"  {network} {size} {' '.join(words)}: time {expected:.1f} s of {took:.1f} s "
+            f"({times[-1]:+.1%}), memory {int(mib)} of {usage.ru_maxrss / 1024:.0f} MiB "
+            f"({sizes[-1]:+.1%})",
+            flush=True,
+        )
+
+    def spread(errors):
+        errors = np.abs(errors)
+        return f"median {np.median(errors):.1%}, worst {errors.max():.1%}"
+
+    return f"{count} runs: error of time {spread(times)}, of memory {spread(sizes)}"
+
+
+CAMPAIGNS = {limits: 200, estimates: 36}
+
+if __name__ == "__main__":
+    main(CAMPAIGNS)
