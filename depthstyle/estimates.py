@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from depthstyle import _core
 from depthstyle.errors import OutOfMemory
 from depthstyle.memory import free_memory, peak_memory, resident_memory
-from depthstyle.objective import Engine, Perception
+from depthstyle.objective import Engine
 from depthstyle.optimisers import Lbfgs
 
 if TYPE_CHECKING:
@@ -56,24 +56,37 @@ class Estimate:
         return f"{' '.join(filter(None, words))}, {self.bytes / 2**20:.0f} MiB"
 
 
+class _Unrun:
+    """Stands in for a plan: its outputs are ones."""
+
+    def __init__(self, plan: Any, kept: list[int]) -> None:
+        self.bytes, self._kept = plan.bytes, kept
+        self._shapes = [node.shape for node in plan.outputs]
+
+    def run(self, _: Mapping[str, Any]) -> list[Array]:
+        arrays = [np.ones(shape, np.float32) for shape in self._shapes]
+        self._kept.append(sum(array.nbytes for array in arrays))
+        return arrays
+
+
 @dataclass(frozen=True)
-class _Sketch(Perception):
-    """Looks at the sizes of pictures only: plans are made but not run."""
+class _Sketch(Engine):
+    """Makes plans to see their sizes, and runs none."""
 
     plans: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
 
-    def _run(self, graph: Any, nodes: Mapping[str, Any], engine: Engine) -> dict[str, Array]:
-        self.plans.append(engine.compile(graph, list(nodes.values())).bytes)
-        maps = {name: np.ones(node.shape, np.float32) for name, node in nodes.items()}
-        self.kept.append(sum(array.nbytes for array in maps.values()))
-        return maps
+    def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
+        """Compile, note the size, and return a stand-in."""
+        plan = _Unrun(super().compile(graph, outputs), self.kept)
+        self.plans.append(plan.bytes)
+        return plan
 
 
 def memory_of(session: Session) -> int:
     """Return the bytes that a session will take besides what it has before its first step."""
-    perception = session.perception
-    sketch = _Sketch(perception.network, perception.weights, perception.pooling)
+    engine = session._engine
+    sketch = _Sketch(engine.backend, engine.threads)
     last = len(session._stages) - 1
     start = np.zeros((1, 3, *session._stages[last].size), np.float32)
     _, optimiser = session._prepare_stage(last, start, sketch)
@@ -85,11 +98,15 @@ def memory_of(session: Session) -> int:
 def check_memory(session: Session) -> None:
     """Refuse a session that will not fit, before its first step.
 
+    A device's own memory is asked for when the plan is made.
+
     Raises
     ------
     OutOfMemory
         It needs more than there is.
     """
+    if session._engine.backend == "cuda":
+        return
     try:
         needed, free = memory_of(session), free_memory()
     except MemoryError as error:
@@ -106,7 +123,7 @@ def time_of(session: Session) -> float:
     total, start = 0.0, session._image
     for index in range(len(session._stages)):
         begin = time.perf_counter()
-        _, optimiser = session._prepare_stage(index, start)
+        _, optimiser = session._prepare_stage(index, start, session._engine)
         total += time.perf_counter() - begin
         total += _time_of_stage(session, optimiser)
         start = optimiser.image

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from depthstyle import losses
 from depthstyle.depth import as_depth, as_map
 from depthstyle.errors import ImageError
+from depthstyle.images import resize
 
 MaskSpec = str | ArrayLike | Callable[[NDArray[np.float32]], ArrayLike]
 
@@ -131,3 +133,29 @@ def _parse_number(text: str, name: str) -> float:
     if not np.isfinite(value):
         raise ValueError(f"{name}: {text!r} must be finite")
     return value
+
+
+def layer_mask(
+    mask: MaskSpec, depth: NDArray[np.float32] | None, size: tuple[int, int], name: str, layer: str
+) -> NDArray[np.float32]:
+    """Return the mask (H, W) at the size of a layer: of the resized depth, or a resized array.
+
+    Raises
+    ------
+    ValueError
+        It needs a depth map and there is none, is no mask, or is zero everywhere at this size.
+    """
+    if isinstance(mask, str) or callable(mask):
+        if depth is None:
+            raise ValueError(f"{name}={mask!r}: needs a depth map; give depth")
+        gamma = depth_mask(resize(depth, size, "bilinear"), mask, f"{name} at layer {layer}")
+    else:
+        array = np.asarray(mask)
+        if array.ndim != 2:
+            raise ValueError(
+                f"{name}={mask!r}: must be words as sigmoid, a function of depth, or (H, W) values"
+            )
+        whole = depth_mask(np.zeros(array.shape, np.float32), mask, name)
+        gamma = resize(whole, size, "bilinear")
+    losses.check_mask(gamma, name, layer)
+    return gamma

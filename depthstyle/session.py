@@ -12,7 +12,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from depthstyle import checkpoint, losses, networks, session_state
+from depthstyle import checkpoint, networks, session_state
 from depthstyle.checkpoint import Contents
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
@@ -21,7 +21,7 @@ from depthstyle.estimates import check_memory
 from depthstyle.fingerprint import digest
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.interrupts import HeldInterrupt
-from depthstyle.masks import MaskSpec, depth_mask
+from depthstyle.masks import MaskSpec, layer_mask
 from depthstyle.memory import give_back_memory
 from depthstyle.objective import (
     DepthPerception,
@@ -336,7 +336,7 @@ class Session:
             with interrupt.released():
                 if self.iteration == 0:
                     check_memory(self)
-                prepared = self._prepare_stage(self._stage, self._image)
+                prepared = self._prepare_stage(self._stage, self._image, self._engine)
             self._enter_stage(*prepared)
         assert self._optimiser is not None
         weights = self._checked_weights()
@@ -398,9 +398,9 @@ class Session:
         return dict(self.weights)
 
     def _prepare_stage(
-        self, index: int, start: Array, perception: Perception | None = None
+        self, index: int, start: Array, engine: Engine
     ) -> tuple[Objective, Optimiser]:
-        """Build the plan of a size; `perception` may be one that only looks at sizes."""
+        """Build the plan of a size."""
         stage, network = self._stages[index], self.perception.network
         if start.shape[2:] != stage.size:
             start = network.to_input(resize(network.from_input(start), stage.size, "bicubic"))
@@ -410,7 +410,7 @@ class Session:
             for image, masks in zip(self._styles, stage.style_masks, strict=True)
         ]
         objective = build_objective(
-            perception or self.perception,
+            self.perception,
             self.preset,
             start,
             resize(self._content, stage.size),
@@ -419,12 +419,12 @@ class Session:
             depth=self.depth_perception,
             extra=self._extra,
             weights=self.weights,
-            engine=self._engine,
+            engine=engine,
         )
         if self.preset.optimizer == "adam":
             low, high = network.input_range()
-            return objective, Adam(objective, start, self.preset, low, high, self._engine)
-        return objective, Lbfgs(objective, start, self.preset.history, self._engine)
+            return objective, Adam(objective, start, self.preset, low, high, engine)
+        return objective, Lbfgs(objective, start, self.preset.history, engine)
 
     def _enter_stage(self, objective: Objective, optimiser: Optimiser) -> None:
         self._objective, self._optimiser = objective, optimiser
@@ -528,7 +528,7 @@ class Session:
                 if mask is None:
                     return None
                 return {
-                    layer: _layer_mask(mask, distance, shapes[layer][2:], name, layer)
+                    layer: layer_mask(mask, distance, shapes[layer][2:], name, layer)
                     for layer in layers
                 }
 
@@ -555,26 +555,6 @@ def _see_depth(preset: Preset, weights: WeightsSource | None) -> DepthPerception
     chosen = choose_depth(weights, preset.depth_network)
     outputs = preset.depth_outputs(chosen.network)
     return DepthPerception(chosen.network, chosen.arrays, outputs, chosen.origin)
-
-
-def _layer_mask(
-    mask: MaskSpec, depth: Array | None, size: tuple[int, int], name: str, layer: str
-) -> Array:
-    """Return the mask at the size of a layer: gamma of the resized depth, or a resized array."""
-    if isinstance(mask, str) or callable(mask):
-        if depth is None:
-            raise ValueError(f"{name}={mask!r}: needs a depth map; give depth")
-        gamma = depth_mask(resize(depth, size, "bilinear"), mask, f"{name} at layer {layer}")
-    else:
-        array = np.asarray(mask)
-        if array.ndim != 2:
-            raise ValueError(
-                f"{name}={mask!r}: must be words as sigmoid, a function of depth, or (H, W) values"
-            )
-        whole = depth_mask(np.zeros(array.shape, np.float32), mask, name)
-        gamma = resize(whole, size, "bilinear")
-    losses.check_mask(gamma, name, layer)
-    return gamma
 
 
 def _as_styles(styles: ArrayLike | Sequence[ArrayLike]) -> list[Array]:

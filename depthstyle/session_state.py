@@ -103,7 +103,9 @@ def _restored_stage(
     """Build the plan of the stage that the state was at, with the optimiser's memory."""
     if values["optimiser"] is None:
         return None, None
-    objective, optimiser = session._prepare_stage(values["stage"], tensors["image"])
+    objective, optimiser = session._prepare_stage(
+        values["stage"], tensors["image"], session._engine
+    )
     named = {
         name.removeprefix(_OPTIMISER): array
         for name, array in tensors.items()

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -124,6 +125,85 @@ def test_plans_of_one_graph_run_at_the_same_time(rng):
         worker.join()
     assert len(results) == 80
     assert all(np.array_equal(result, expected) for result in results)
+
+
+def test_a_graph_is_busy_while_it_is_compiled():
+    g = _core.Graph()
+    y = x = g.input("x", (1, 16, 8, 8))
+    weight = np.zeros((16, 16, 3, 3), np.float32)
+    for _ in range(3000):
+        y = g.conv2d(y, g.constant(weight), pad=1)
+    refused, done = [], threading.Event()
+
+    def compile_it():
+        g.compile([y])
+        done.set()
+
+    worker = threading.Thread(target=compile_it)
+    worker.start()
+    while not done.is_set() and not refused:
+        try:
+            g.affine(x, scale=2.0)
+        except Busy as error:
+            refused.append(str(error))
+    worker.join()
+    assert refused == ["graph: is being compiled in another thread; add nodes before or after"]
+    g.affine(x, scale=2.0)
+
+
+def test_a_cancelled_run_changes_all_variables_or_none():
+    g = _core.Graph()
+    x = g.variable("x", np.ones((1, 1, 1, 4), np.float32), kind="plain")
+    velocity = g.variable("velocity", np.zeros((1, 1, 1, 4), np.float32), kind="plain")
+    big = g.variable("big", np.ones((1, 5, 500, 500), np.float32))
+    slow = big
+    for _ in range(300):
+        slow = g.multiply(slow, big)
+    rate = g.constant(np.ones((1, 1, 1, 1), np.float32))
+    updated = g.sgd_update(x, velocity, x, rate)
+    again = g.sgd_update(updated, velocity, x, rate)
+    plan = g.compile([g.sum_to(slow), again])
+
+    def stop():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        plan.run(poll=stop)
+    assert (plan.get("x") == 1).all()
+    assert (plan.get("velocity") == 0).all()
+
+
+def test_ctrl_c_arrives_within_a_step():
+    g = _core.Graph()
+    x = g.input("x", (1, 64, 700, 700))
+    y = g.conv2d(x, g.constant(np.zeros((512, 64, 3, 3), np.float32)), pad=1)
+    plan = g.compile([g.sum_to(y)], threads=1)
+    calls = []
+
+    def poll():
+        calls.append(plan)
+        if len(calls) == 2:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        plan.run({"x": np.zeros(x.shape, np.float32)}, poll=poll)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the interface has another name")
+def test_a_second_interpreter_is_refused():
+    code = (
+        "import _xxsubinterpreters as i\n"
+        "import depthstyle._core\n"
+        "one = i.create()\n"
+        "try:\n"
+        "    i.run_string(one, 'import depthstyle._core')\n"
+        "except i.RunFailedError as error:\n"
+        "    print('refused', error)\n"
+        "i.destroy(one)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused"), done.stdout
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

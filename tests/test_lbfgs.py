@@ -135,3 +135,39 @@ def test_every_failed_allocation_is_a_memory_error():
             continue
         break
     assert 5 < allocation < 19
+
+
+def test_state_and_memory_move_to_another():
+    first, second = (LBFGS(50, 3) for _ in range(2))
+    x = np.linspace(-1, 1, 50, dtype=np.float32)
+    scale = np.linspace(1, 3, 50, dtype=np.float32)
+    for _ in range(5):
+        first.step(x, 1.0, scale * x)
+    assert np.asarray(first).shape == (8, 50)
+    np.asarray(second)[...] = np.asarray(first)
+    second.state = first.state
+    assert second.state == first.state
+    other = x.copy()
+    for _ in range(3):
+        first.step(x, 1.0, scale * x)
+        second.step(other, 1.0, scale * other)
+        np.testing.assert_array_equal(x, other)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        (True, 0, 1.0, 1.0),
+        (True, 0, 1.0, 1.0, ()),
+        (True, -1, 1.0, 1.0, (1.0,)),
+        (True, 3, 1.0, 1.0, (1.0, 1.0, 1.0)),
+        (True, 0, 1.0, 1.0, (1.0,) * 4),
+        (True, 0, "x", 1.0, (1.0,)),
+    ],
+)
+def test_what_is_no_state_is_refused(state):
+    lbfgs = LBFGS(50, 3)
+    with pytest.raises((ValueError, TypeError), match=r"LBFGS\.state"):
+        lbfgs.state = state
+    assert lbfgs.state == (False, -1, 1.0, 0.0, ())

@@ -29,6 +29,7 @@ SHORT = [
     ("runs", "no_memory", 60),
     ("runs", "growth", 2),
     ("runs", "endings", 13),
+    ("resources", "limits", 16),
     ("pictures", "cuts", 8),
     ("pictures", "modes", 1),
     ("pictures", "arrays", 1500),

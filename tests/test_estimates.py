@@ -1,0 +1,104 @@
+"""Estimates of time and memory, and what happens where memory is short."""
+
+import re
+
+import numpy as np
+import pytest
+import seeded
+
+import depthstyle as ds
+from depthstyle import cli, estimates, memory
+
+CONTENT, STYLE = seeded.picture(1, 96, 80), seeded.picture(2, 64, 64)
+WEIGHTS = seeded.encoder_weights()
+
+
+def session(**options):
+    return ds.Session(CONTENT, STYLE, **{"weights": WEIGHTS, "iterations": 3, **options})
+
+
+@pytest.mark.parametrize("method", ["gatys", "lapstyle", "adain"])
+def test_estimate_tells_time_and_memory(method):
+    found = ds.estimate((96, 80), [(64, 64)], method)
+    assert 0 < found.seconds < 60
+    assert memory.resident_memory() / 2 < found.bytes < 2**31
+
+
+def test_estimates_grow_with_what_is_asked(monkeypatch):
+    base = estimates.memory_of(session())
+    pixels = CONTENT.nbytes
+    assert estimates.memory_of(session(history=200)) - base == 2 * 100 * pixels
+    assert estimates.memory_of(session(size=192)) > 2 * base
+    assert estimates.memory_of(session(scales=1)) == base
+
+
+def test_an_estimate_leaves_the_session_as_it_is():
+    one, other = session(), session()
+    estimates.estimate_session(one)
+    one.step(6)
+    other.step(6)
+    assert one.losses == other.losses
+    assert one.image.tobytes() == other.image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.26, "0.3 s"), (12.4, "12 s"), (75, "1 min 15 s"), (3700, "1 h 1 min")],
+)
+def test_an_estimate_in_words(seconds, text):
+    assert str(ds.Estimate(seconds, 300 << 20)) == f"{text}, 300 MiB"
+
+
+def test_too_little_memory_is_an_error_before_the_first_iteration(monkeypatch):
+    run = session()
+    needed = estimates.memory_of(run)
+    monkeypatch.setattr(estimates, "free_memory", lambda: needed - 1)
+    with pytest.raises(ds.OutOfMemory, match=r"needs \d+ MiB, .* may take \d+ MiB more; use a"):
+        run.step()
+    assert run.iteration == 0
+    monkeypatch.setattr(estimates, "free_memory", lambda: needed)
+    run.step()
+
+
+def test_free_memory_is_the_least_of_all_limits(monkeypatch, tmp_path):
+    most, used = tmp_path / "max", tmp_path / "current"
+    most.write_text("5000000\n")
+    used.write_text("2000000\n")
+    monkeypatch.setattr(memory, "_GROUPS", ((most, used),))
+    assert memory.free_memory() == 3_000_000
+    most.write_text("max\n")
+    assert memory.free_memory() > 3_000_000
+    used.write_text("9000000\n")
+    most.write_text("5000000\n")
+    assert memory.free_memory() == 0
+
+
+def test_dry_run_prints_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ds.write_image("content.png", CONTENT)
+    ds.write_image("style.png", STYLE)
+    words = ["stylize", "content.png", "style.png", "-o", "out.png", "--iterations", "2"]
+    assert cli.main([*words, "--dry-run"]) == 0
+    assert re.fullmatch(r"out\.png would take [\d.]+ s, \d+ MiB\n", capsys.readouterr().out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["content.png", "style.png"]
+    monkeypatch.setattr(estimates, "free_memory", lambda: 1000)
+    assert cli.main(words) == 2
+    assert "this run needs" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_command_without_memory_ends_in_one_line(monkeypatch, capsys, tmp_path):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(ds.Session, "step", fail)
+    ds.write_image(tmp_path / "content.png", CONTENT)
+    words = [str(tmp_path / "content.png")] * 2
+    assert cli.main(["stylize", *words, "-o", str(tmp_path / "out.png")]) == 2
+    assert capsys.readouterr().err == "depthstyle: MemoryError\n"
+
+
+def test_peak_memory_sees_what_was_there_for_a_moment():
+    with memory.peak_memory() as peak:
+        np.ones(50 << 17)
+    assert peak[0] > memory.resident_memory() + (30 << 20)
