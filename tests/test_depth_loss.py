@@ -268,3 +268,21 @@ def test_bad_input_is_one_line_and_no_file(files, capsys, monkeypatch, words, me
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1
     assert not (files / "out.png").exists()
+
+
+def test_a_real_network_sees_the_depth_kept(shared):
+    """PyDNet on a real room: with the loss, a style changes the seen depth far less."""
+    data = shared / "data"
+    weights = data / "features" / "depth" / "pydnet_mobile_2019.tflite"
+    photo = ds.read_image(data / "rgbd" / "scan_skokloster-castle_rgb.jpg")
+    painting = ds.read_image(data / "paintings" / "starry_night.jpg")
+    see = ds.DepthEstimator(weights)
+
+    def change(**options):
+        run = ds.Session(photo, painting, size=96, scales=1, **options)
+        run.step(16)
+        seen, wanted = see.raw(run.best), see.raw(run._content)
+        return np.mean((seen - wanted) ** 2)
+
+    kept = change(depth_loss="output", depth_network_weights=weights)
+    assert kept < 0.1 * change()
