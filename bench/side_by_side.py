@@ -130,6 +130,7 @@ def compare(
     running = [ours, *peers]
     try:
         for contender in running:
+            print(f"{name}: {contender.name} starts", file=sys.stderr)
             contender.start()
         for i in range(rounds):
             # Each other round in reverse: who follows whom has an effect of its own.
