@@ -12,18 +12,21 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from depthstyle.weights import EMBEDDED, cache
 
-Entry = Mapping[str, str]
-"""An input file as a recipe names it: its ``name``, its ``sha256`` and perhaps its ``path``."""
+Entry = Mapping[str, Any]
+"""An input file as a recipe names it: ``name``, ``sha256``, and perhaps ``bytes`` and ``path``."""
 
 _MANIFEST = "manifest.json"
 
 
-def describe(path: Path, keep_path: bool = False) -> dict[str, str]:
+def describe(path: Path, keep_path: bool = False) -> dict[str, Any]:
     """Return the entry of a file, or of a folder that holds a network."""
-    entry = {"name": path.name, "sha256": digest(path)}
+    entry: dict[str, Any] = {"name": path.name, "sha256": digest(path)}
+    if path.is_file():
+        entry["bytes"] = path.stat().st_size
     return {**entry, "path": str(path.resolve())} if keep_path else entry
 
 
@@ -74,9 +77,16 @@ class Finder:
         named = [path for path in self._candidates if path.name == entry["name"]]
         for path in (*recorded, *named, *self._candidates):
             with contextlib.suppress(OSError):
-                if digest(path) == entry["sha256"]:
+                if _fits(path, entry):
                     return path
         return None
+
+
+def _fits(path: Path, entry: Entry) -> bool:
+    # The size first: a folder may hold far more than one wants to read.
+    if "bytes" in entry and path.is_file() and path.stat().st_size != entry["bytes"]:
+        return False
+    return digest(path) == entry["sha256"]
 
 
 def missing(entries: Iterable[tuple[str, Entry]]) -> str:

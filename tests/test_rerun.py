@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 import depthstyle as ds
 from depthstyle import cli, job
+from depthstyle import recipe as recipes
 from depthstyle.session import Session
 from depthstyle.weights.cache import sha256
 from depthstyle.weights.registry import published
@@ -106,7 +107,8 @@ def test_the_recipe_says_all_and_no_paths(files, output):
         (recipe["inputs"]["depth"], "depth.npy"),
         (recipe["inputs"]["weights"]["weights"], "weights.safetensors"),
     ]:
-        assert entry == {"name": name, "sha256": sha256(name)}
+        size = (files / name).stat().st_size
+        assert entry == {"name": name, "sha256": sha256(name), "bytes": size}
     assert recipe["network_weights"]["sha256"] == sha256("weights.safetensors")
     assert str(files) not in json.dumps(recipe)
     assert ds.read_picture(output).dpi == pytest.approx((300, 300), abs=0.1)
@@ -124,6 +126,22 @@ def test_paths_on_request_are_where_rerun_looks_first(files, tmp_path_factory):
     assert ds.read_recipe(output)["inputs"]["content"]["path"] == str(files / "content.png")
     assert rerun(picture=output) == 0
     assert ds.read_recipe(output)["inputs"] != ds.read_recipe("again.png")["inputs"]
+
+
+def test_only_files_of_the_right_size_are_read(files, monkeypatch):
+    assert stylize("style.png", *SHORT, "--weights", "weights.safetensors") == 0
+    Path("other.png").write_bytes(b"other")
+    read = []
+    digest = recipes._digest
+
+    def reading(path, *rest):
+        read.append(path.name)
+        return digest(path, *rest)
+
+    monkeypatch.setattr(recipes, "_digest", reading)
+    Path("content.png").rename("moved.png")
+    assert rerun() == 0
+    assert "moved.png" in read and "other.png" not in read
 
 
 def test_missing_inputs_are_all_named(files, capsys, tmp_path_factory):

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
         raise ImageError(f"{picture}: carries no recipe; give a picture of depthstyle stylize")
     if "failed" in made_by:
         raise ImageError(f"{picture}: was written after an error ({made_by['failed']})")
-    finder = Finder([*args.inputs, picture.parent])
+    beside = [path for path in picture.absolute().parent.iterdir() if path.is_file()]
+    finder = Finder([*args.inputs, *beside])
     job = restore(made_by, output, finder, str(picture))
     job.check()
     photograph = read(job)
