@@ -19,7 +19,7 @@ from depthstyle.errors import NumericalError, OutOfMemory, WeightsError
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.memory import free_memory
 from depthstyle.methods import Painted
-from depthstyle.networks.johnson import JOHNSON, JohnsonWeights
+from depthstyle.networks.johnson import JOHNSON, JohnsonWeights, prepare
 from depthstyle.objective import Engine
 from depthstyle.presets import check_choice, check_count
 from depthstyle.recipe import digest
@@ -192,7 +192,7 @@ def _read(
             "give --weights FILE (depthstyle weights get fast-candy downloads one)"
         )
     if isinstance(source, Mapping):
-        return networks.load(JOHNSON.name, source).weights, None
+        return prepare(networks.load(JOHNSON.name, source).weights), None
     loaded = networks.load(JOHNSON.name, source)
     path = Path(source)
-    return loaded.weights, {"file": path.name, "sha256": digest(path)}
+    return prepare(loaded.weights), {"file": path.name, "sha256": digest(path)}

@@ -51,9 +51,17 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class _Strip:
-    """The rows of the source that are read, those of the target that are made of them, and where
-    these are among all that come out.
-    """  # noqa: D205
+    """A part of a pass.
+
+    Attributes
+    ----------
+    read : slice
+        The rows of the source that are read.
+    made : slice
+        The rows of the result that it is for.
+    kept : slice
+        Where these are among all rows that come out.
+    """
 
     read: slice
     made: slice

@@ -95,7 +95,7 @@ class Form:
         Least height and width of a picture.
     shift : float or None
         150 tanh plus this ends it; None where nothing does.
-    mean : (float, float, float)
+    mean : tuple of three float
         What is taken from a picture of RGB in [0, 1].
     bgr : bool
         The channels are blue, green, red.
@@ -108,18 +108,20 @@ class Form:
     multiple: int = 1
     smallest: int
     shift: float | None
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     bgr: bool = False
 
     def to_input(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn a picture (H, W, 3) of RGB in [0, 1] into the network's input (1, 3, H, W)."""
-        planes = ((image - np.float32(self.mean)) * np.float32(255)).transpose(2, 0, 1)[None]
+        planes = ((image - np.array(self.mean, np.float32)) * np.float32(255)).transpose(2, 0, 1)[
+            None
+        ]
         return np.ascontiguousarray(planes[:, ::-1] if self.bgr else planes)
 
     def to_image(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn the network's output (1, 3, H, W) into a picture (H, W, 3), clipped to [0, 1]."""
         rgb = planes[0, ::-1] if self.bgr else planes[0]
-        image = rgb.transpose(1, 2, 0) / np.float32(255) + np.float32(self.mean)
+        image = rgb.transpose(1, 2, 0) / np.float32(255) + np.array(self.mean, np.float32)
         return np.clip(image, 0, 1, out=np.empty(image.shape, np.float32))
 
 
@@ -396,10 +398,10 @@ def _original_layers(pairs: list[tuple[_Module | None, _Module | None]]) -> list
     layers = []
     for i, (conv, norm) in enumerate(pairs):
         layer = Layer(None, None if norm is None else norm.key, border="zero")
-        if norm is None and i < len(pairs) - 1:
-            raise WeightsError(f"{conv.key}: the norm after this convolution is missing")
         if conv is None:
             layer = replace(layer, doubling="nearest")
+        elif norm is None and i < len(pairs) - 1:
+            raise WeightsError(f"{conv.key}: the norm after this convolution is missing")
         else:
             layer = replace(layer, conv=conv.key, kernel=conv.shape[2])
         if i in inside:
@@ -419,10 +421,11 @@ def _pairs(modules: list[_Module]) -> list[tuple[_Module | None, _Module | None]
     """Return each convolution with its norm; a norm behind no convolution stands alone."""
     pairs: list[tuple[_Module | None, _Module | None]] = []
     for module in modules:
+        conv, norm = pairs[-1] if pairs else (None, None)
         if len(module.shape) == 4:
             pairs.append((module, None))
-        elif pairs and pairs[-1][1] is None and pairs[-1][0].place[:-1] == module.place[:-1]:
-            pairs[-1] = pairs[-1][0], module
+        elif conv is not None and norm is None and conv.place[:-1] == module.place[:-1]:
+            pairs[-1] = conv, module
         else:
             pairs.append((None, module))
     return pairs
