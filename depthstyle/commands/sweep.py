@@ -16,7 +16,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("style", metavar="STYLE", nargs="+", help="one or several style pictures")
     parser.add_argument("-o", "--output", metavar="OUT.png", required=True, help="what to write")
     parser.add_argument(
-        "--depth", metavar="FILE", required=True, help="depth or disparity of the photograph"
+        "--depth",
+        metavar="FILE|MODEL",
+        required=True,
+        help="depth or disparity of the photograph; or a depth network: auto, its name or its file "
+        "of weights",
     )
     parser.add_argument(
         "--depth-kind",
@@ -64,16 +68,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, paint all pictures, write the sheet."""
-    from depthstyle.depth import read_depth
+    from depthstyle.depth_estimation import resolve_depth
     from depthstyle.images import check_output, read_image, write_image
     from depthstyle.parameter_sweep import sweep
 
     check_output(args.output)
     names = ("size", "cell_width", "weights", "decoder", "threads")
+    photograph = read_image(args.content)
     sheet = sweep(
-        read_image(args.content),
+        photograph,
         [read_image(path) for path in args.style],
-        read_depth(args.depth, kind=args.depth_kind, encoding=args.depth_encoding),
+        resolve_depth(
+            args.depth, photograph, kind=args.depth_kind, encoding=args.depth_encoding
+        ).depth,
         betas=args.beta,
         epsilons=args.epsilon,
         **{name: value for name in names if (value := getattr(args, name)) is not None},
