@@ -116,9 +116,12 @@ def read_recipe(path: PathLike) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        return json.loads(text)
+        recipe = json.loads(text)
     except ValueError as error:
         raise ImageError(f"{path}: its depthstyle recipe is damaged ({error})") from error
+    if not isinstance(recipe, dict):
+        raise ImageError(f"{path}: its depthstyle recipe is damaged (no JSON object)")
+    return recipe
 
 
 def write_image(

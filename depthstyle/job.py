@@ -277,7 +277,7 @@ def colour(text: str) -> tuple[float, float, float]:
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        red, green, blue = ImageColor.getrgb(str(text))[:3]
     except ValueError:
         raise ValueError(f"{text!r}: no colour; use a name as white, or #rrggbb") from None
     return red / 255, green / 255, blue / 255
@@ -311,14 +311,14 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
         return found or Path(entry["name"])
 
     try:
-        inputs, settings = made_by["inputs"], made_by["settings"]
+        inputs, settings = made_by["inputs"], dict(made_by["settings"])
         weights = {role: place(role, entry) for role, entry in inputs["weights"].items()}
         for role, entries in _default_weights(made_by).items():
             if role not in weights:
                 found = [place(role, entry) for entry in entries]
                 weights[role] = found[0] if len(found) == 1 else found[0].parent
         setup = Setup(
-            made_by["method"],
+            str(made_by["method"]),
             [place("style", entry) for entry in inputs["styles"]],
             settings,
             weights,

@@ -67,6 +67,15 @@ def test_recipe_comes_back(tmp_path, colour, name):
     assert ds.read_recipe(path) is None
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "3", "null"])
+def test_damaged_recipes_are_named(tmp_path, colour, text):
+    path = tmp_path / "out.png"
+    pixels = to_bytes(colour, 8)
+    path.write_bytes(picture_codec.encode_picture(pixels, ".png", text, None))
+    with pytest.raises(ds.ImageError, match=r"out\.png: its depthstyle recipe is damaged"):
+        ds.read_recipe(path)
+
+
 def test_recipe_must_be_json(tmp_path, colour):
     path = tmp_path / "out.png"
     for bad in [{"a": object()}, {"a": float("nan")}]:

@@ -175,6 +175,32 @@ def test_pictures_that_cannot_be_rerun(files, capsys, recipe, words):
     assert "out.png" in err and words in err and err.count("\n") == 1
 
 
+def changed_recipes(recipe):
+    """Yield copies of a recipe in which one value, at any depth, is another."""
+    for key in recipe if isinstance(recipe, dict) else range(len(recipe)):
+        for junk in (None, -1, [[]], {"junk": 1}):
+            copy = json.loads(json.dumps(recipe))
+            copy[key] = junk
+            yield copy
+        if isinstance(recipe[key], dict | list):
+            for inner in changed_recipes(recipe[key]):
+                copy = json.loads(json.dumps(recipe))
+                copy[key] = inner
+                yield copy
+
+
+def test_damaged_recipes_are_one_line(files, capsys):
+    assert stylize("style.png", "--iterations", "1", "--scales", "1", "--depth", "depth.npy") == 0
+    recipe, picture = ds.read_recipe("out.png"), ds.read_image("out.png")
+    told = ("depthstyle", "method", "settings", "inputs", "depth_kind", "output", "network_weights")
+    capsys.readouterr()
+    for damaged in changed_recipes({key: recipe[key] for key in told}):
+        ds.write_image("out.png", picture, recipe=damaged)
+        code = rerun()
+        err = capsys.readouterr().err
+        assert code in (0, 1, 2) and err.count("\n") == (1 if code == 2 else 0)
+
+
 def test_places_that_do_not_exist(files, capsys):
     assert stylize("style.png", *SHORT) == 0
     assert rerun("--inputs", "gone") == 2

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     job = restore(made_by, output, finder, str(picture))
     job.check()
     photograph = read(job)
-    last = made_by["iteration"] if "interrupted" in made_by else None
+    last = made_by.get("iteration") if "interrupted" in made_by else None
 
     def stop(state: Any) -> None:
         # The picture was written after Ctrl-C here.
@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
 
     painted = paint(job, job.setup.painter(), photograph, progress=output.name, on_step=stop)
     write(job, photograph, painted)
-    return _compare(picture, output, made_by["depthstyle"])
+    return _compare(picture, output, made_by.get("depthstyle"))
 
 
-def _compare(picture: Path, output: Path, version: str) -> int:
+def _compare(picture: Path, output: Path, version: Any) -> int:
     import numpy as np
 
     from depthstyle import __version__
