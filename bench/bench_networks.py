@@ -13,6 +13,7 @@ picture of 512x512, and `--fresh` writes the files of the networks anew.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -26,15 +27,26 @@ FILES = Path(tempfile.gettempdir()) / "depthstyle-networks"
 
 
 def prepare(name: str, fresh: bool) -> Path:
-    """Return the folder of a network's files, written before unless they are there."""
+    """Return the folder of a network's files, written before unless they are there.
+
+    They are written anew when the definitions of the networks have changed.
+    """
     folder = FILES / name
-    done = folder / "done"
-    if fresh or not done.exists():
+    done, version = folder / "done", sources()
+    if fresh or not done.exists() or done.read_text() != version:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "network_modules.py", name, str(folder)]
         subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.DEVNULL)
-        done.touch()
+        done.write_text(version)
     return folder
+
+
+def sources() -> str:
+    """Return the SHA-256 of what defines the networks."""
+    tests = HERE.parent / "tests"
+    files = [*tests.glob("golden/torch_networks/*.py"), tests / "depth_weights.py"]
+    files += [HERE / "network_modules.py", HERE / "network_problem.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
 def network(name: str, args: argparse.Namespace) -> dict:
