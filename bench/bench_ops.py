@@ -19,10 +19,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from side_by_side import machine
 
 from depthstyle import _core
 
-SHAPES = Path(__file__).resolve().parent / "shapes"
+HERE = Path(__file__).resolve().parent
+SHAPES, RESULTS = HERE / "shapes", HERE / "results"
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 
@@ -155,23 +157,29 @@ def main() -> None:
     parser.add_argument("--backward", action="store_true")
     parser.add_argument("--alone", action="store_true", help="without PyTorch")
     parser.add_argument("--only", type=int, help="the line with this number, and the plan")
+    parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     total = [0.0, 0.0]
-    print("line  ours ms  torch ms  ratio  GFLOP/s  convolution")
+    lines = ["line  ours ms  torch ms  ratio  GFLOP/s  " + " ".join(Shape._fields)]
+    print(lines[0])
     for number, shape in enumerate(read(args.list)):
         if args.only not in (None, number):
             continue
         mine, peer = compare(shape, args)
         total = [total[0] + shape.count * mine, total[1] + shape.count * peer]
-        text = " ".join(map(str, shape))
-        rate = shape.gflop / mine
-        print(
-            f"{number:4} {mine * 1e3:8.3f} {peer * 1e3:9.3f} {peer / mine:6.2f} {rate:8.0f}"
-            f"  {text}",
-            flush=True,
-        )
-    print(f"sum  {total[0] * 1e3:8.1f} {total[1] * 1e3:9.1f} {total[1] / total[0]:6.2f}")
+        times = f"{number:4} {mine * 1e3:8.3f} {peer * 1e3:9.3f} {peer / mine:6.2f}"
+        lines.append(f"{times} {shape.gflop / mine:8.0f}  " + " ".join(map(str, shape)))
+        print(lines[-1], flush=True)
+    lines.append(f"sum  {total[0] * 1e3:8.1f} {total[1] * 1e3:9.1f} {total[1] / total[0]:6.2f}")
+    print(lines[-1])
+    if args.save:
+        way = " --backward" if args.backward else ""
+        command = f"python bench/bench_ops.py {args.list} --threads {args.threads}{way}"
+        text = "\n".join(f"    {line}" for line in ["$ " + command, *lines])
+        clock = "processor time" if args.threads == 1 else "time"
+        head = f"Machine: {machine()}. Medians of {args.rounds} turns of {clock}.\n\n"
+        (RESULTS / f"{args.save}.md").write_text(head + text + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@
 enum { CHANNELS = 40, HEIGHT = 19, WIDTH = 22, OUTPUTS = 4, VALUES = 3 * HEIGHT * WIDTH };
 
 static float image[VALUES], first[CHANNELS * 3 * 9], second[CHANNELS * CHANNELS * 9];
-static float pointwise[CHANNELS * CHANNELS], bias[CHANNELS], mask[HEIGHT * WIDTH];
+static float pointwise[CHANNELS * CHANNELS], own[CHANNELS * 9], bias[CHANNELS],
+    mask[HEIGHT * WIDTH];
 static double results[2][OUTPUTS][CHANNELS * CHANNELS + VALUES];
 
 /* Values in [-scale, scale) of a linear congruential generator. */
@@ -51,11 +52,13 @@ static ds_id define(ds_graph *g, ds_id out[OUTPUTS], ds_status *status)
         leaf(g, DS_OP_constant, DS_PLAIN, (ds_shape){CHANNELS, CHANNELS, 3, 3}, second, status);
     const ds_id w3 =
         leaf(g, DS_OP_constant, DS_PLAIN, (ds_shape){CHANNELS, CHANNELS, 1, 1}, pointwise, status);
+    const ds_id w4 = leaf(g, DS_OP_constant, DS_PLAIN, (ds_shape){CHANNELS, 1, 3, 3}, own, status);
     const ds_id b = leaf(g, DS_OP_constant, DS_PLAIN, (ds_shape){1, CHANNELS, 1, 1}, bias, status);
     const ds_id m =
         leaf(g, DS_OP_constant, DS_PLAIN, (ds_shape){1, 1, HEIGHT, WIDTH}, mask, status);
     const ds_conv2d_attr same = {.stride = 1, .pad = 1, .dilation = 1, .groups = 1};
     const ds_conv2d_attr half = {.stride = 2, .pad = 1, .dilation = 1, .groups = 1};
+    const ds_conv2d_attr depthwise = {.stride = 1, .dilation = 1, .groups = CHANNELS};
     const ds_conv2d_attr one = {.stride = 1, .dilation = 1, .groups = 1};
     ds_id y = add(g, DS_OP_conv2d, 3, (ds_id[]){x, w1, b}, &same, status);
     const ds_id tapped = add(g, DS_OP_activation, 1, &y, NULL, status);
@@ -64,6 +67,9 @@ static ds_id define(ds_graph *g, ds_id out[OUTPUTS], ds_status *status)
     y = add(g, DS_OP_activation, 1, &y, NULL, status);
     y = add(g, DS_OP_max_pool, 1, &y, NULL, status);
     y = add(g, DS_OP_conv2d, 3, (ds_id[]){y, w3, b}, &one, status);
+    const ds_pad_attr border = {.top = 1, .bottom = 1, .left = 1, .right = 1};
+    y = add(g, DS_OP_pad, 1, &y, &border, status);
+    y = add(g, DS_OP_conv2d, 3, (ds_id[]){y, w4, b}, &depthwise, status);
     y = add(g, DS_OP_conv2d, 3, (ds_id[]){y, w2, b}, &half, status);
     out[3] = add(g, DS_OP_activation, 1, &y, NULL, status);
     const ds_id pooled = add(g, DS_OP_avg_pool, 1, &out[3], NULL, status);
@@ -113,6 +119,7 @@ int main(void)
     fill(first, sizeof first / sizeof *first, 0.3);
     fill(second, sizeof second / sizeof *second, 0.1);
     fill(pointwise, sizeof pointwise / sizeof *pointwise, 0.2);
+    fill(own, CHANNELS * 9, 0.5);
     fill(bias, CHANNELS, 0.1);
     fill(mask, HEIGHT * WIDTH, 1);
     ds_graph_init(&graph, &alloc);
