@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from depthstyle import _core
 from depthstyle.errors import OutOfMemory
 from depthstyle.memory import free_memory, peak_memory, resident_memory
 from depthstyle.objective import Engine
-from depthstyle.optimisers import Lbfgs
 
 if TYPE_CHECKING:
     from depthstyle.session import Session
@@ -120,36 +120,36 @@ def check_memory(session: Session) -> None:
 
 def time_of(session: Session) -> float:
     """Return the seconds that a session will take, from a few iterations at each of its sizes."""
-    total, start = 0.0, session._image
+    trial = copy.copy(session)
+    trial.losses, trial.weights, trial._user = {}, dict(session.weights), {}
+    total = 0.0
     for index in range(len(session._stages)):
-        begin = time.perf_counter()
-        _, optimiser = session._prepare_stage(index, start, session._engine)
-        total += time.perf_counter() - begin
-        total += _time_of_stage(session, optimiser)
-        start = optimiser.image
-        del optimiser
+        trial._stage, trial._stage_iteration, trial._optimiser = index, 0, None
+        total += _time_of_stage(trial)
     return total
 
 
-def _time_of_stage(session: Session, optimiser: Any) -> float:
-    weights, iterations = dict(session.weights), session.preset.iterations
+def _time_of_stage(trial: Session) -> float:
+    iterations, history = trial.preset.iterations, trial.preset.history
     seconds: list[float] = []
-    while len(seconds) < 2 or (sum(seconds) < 1 and len(seconds) < 6):
+    while len(seconds) < 3 or (sum(seconds) < 1 and len(seconds) < 8):
         begin = time.perf_counter()
-        optimiser.step(weights, 0)
+        trial.step()
         seconds.append(time.perf_counter() - begin)
-    if not isinstance(optimiser, Lbfgs):
-        return seconds[0] + (iterations - 1) * float(np.median(seconds[1:]))
-    history, pair = session.preset.history, _time_of_a_pair(optimiser.image.size, session)
-    # The measured ones had 0, 1, 2 ... pairs, all iterations have up to the whole history.
-    without = [took - pair * min(pairs, history) for pairs, took in enumerate(seconds)]
+        trial._stage_iteration = 0
+    first, *others = seconds  # the first one makes the plan
+    if trial.preset.optimizer == "adam":
+        return first + (iterations - 1) * float(np.median(others))
+    pair = _time_of_a_pair(trial._image.size, trial._engine.threads)
+    # The measured ones had 1, 2 ... pairs, all iterations have up to the whole history.
+    without = [took - pair * min(pairs, history) for pairs, took in enumerate(others, start=1)]
     pairs = sum(min(number, history) for number in range(iterations))
-    return seconds[0] + (iterations - 1) * float(np.median(without[1:])) + pairs * pair
+    return first + (iterations - 1) * float(np.median(without)) + pairs * pair
 
 
-def _time_of_a_pair(length: int, session: Session) -> float:
+def _time_of_a_pair(length: int, threads: int | None) -> float:
     """Return the seconds that each remembered pair adds to a step of L-BFGS."""
-    lbfgs = _core.LBFGS(length, _PAIRS, threads=session._engine.threads)
+    lbfgs = _core.LBFGS(length, _PAIRS, threads=threads)
     x = np.full(length, 0.5, np.float32)
     seconds = []
     for _ in range(_PAIRS + 1):

@@ -20,6 +20,8 @@ SHORT = [
     ("saves", "races", 15),
     ("runs", "interrupts", 24),
     ("runs", "callbacks", 8),
+    ("runs", "divergence", 21),
+    ("runs", "changed_inputs", 300),
     ("runs", "one_session", 100),
     ("runs", "two_sessions", 4),
     ("runs", "forks", 20),

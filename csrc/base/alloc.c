@@ -6,7 +6,11 @@
 
 /* From here on a block comes from the system and goes back to it at once. What an allocator keeps
    for later would make the memory of a process depend on its past. */
-enum { LARGE = 1 << 20 };
+#ifdef __SANITIZE_ADDRESS__
+static const size_t LARGE = SIZE_MAX; /* it watches what its own allocator gave */
+#else
+static const size_t LARGE = 1 << 20;
+#endif
 
 /* Stands one line before the block, so that freeing needs no size from the caller. */
 typedef union header {

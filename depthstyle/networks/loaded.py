@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -48,8 +49,7 @@ class LoadedNetwork:
         self._channels = network.input_channels(self.weights)
         self._threads = threads
         self._returned = network.returns or network.layers[-1:]
-        self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._forget_plans()
         size = network.minimum_size(self._returned, self.weights)
         self._nodes((1, self._channels, size, size), self._returned)  # checks keys and shapes
 
@@ -157,12 +157,20 @@ class LoadedNetwork:
         maps = self.network.add(graph, x, self.weights, names)
         return graph, x, [maps[name] for name in names]
 
+    def _forget_plans(self) -> None:
+        """Start without plans: a fork copies neither their threads nor the one that locked."""
+        self._plans: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+
     def _plan(self, shape: tuple[int, ...], names: tuple[Name, ...], *, gradient: bool) -> Any:
         """Return the compiled plan and the shapes of the outputs.
 
         The plan that was not used for longest is forgotten.
         """
         key = (shape, names, gradient)
+        if self._process != os.getpid():
+            self._forget_plans()
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)

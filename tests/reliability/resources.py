@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from safetensors.numpy import save_file
 import depthstyle as ds
 import depthstyle.adain
 import depthstyle.gatys  # children inherit all modules: none must load there
+from depthstyle import estimates as estimates_of
 
 _MORE = 50 << 20
 """Bytes beyond its need up to which the limit of a run is raised."""
@@ -135,6 +137,32 @@ def _cases(count: int):
         yield network, size, words
 
 
+def times(count: int, folder: Path) -> str:
+    """Compare estimates with runs, both in the processor's time, which other programs spare."""
+    randoms, errors = random.Random(6), []
+    for _ in range(count):
+        size = (randoms.randrange(160, 400), randoms.randrange(160, 400))
+        options = {"iterations": randoms.randrange(15, 40), "scales": randoms.choice((1, 2))}
+        options |= {"optimizer": randoms.choice(("adam", "lbfgs")), "history": 20, "threads": 1}
+        picture, style = seeded.picture(1, *size), seeded.picture(2, 200, 200)
+        run = ds.Session(picture, style, weights=seeded.encoder_weights(), **options)
+        expected = _in_processor_time(lambda run=run: estimates_of.time_of(run))
+        begin = time.process_time()
+        run.step(run.iterations)
+        errors.append(expected / (time.process_time() - begin) - 1)
+    errors = np.abs(errors)
+    return f"{count} runs: error of time median {np.median(errors):.1%}, worst {errors.max():.1%}"
+
+
+def _in_processor_time(call):
+    clock = time.perf_counter
+    time.perf_counter = time.process_time
+    try:
+        return call()
+    finally:
+        time.perf_counter = clock
+
+
 def estimates(count: int, folder: Path) -> str:
     """Compare --dry-run with what the command then takes, on an otherwise idle machine."""
     os.chdir(folder)
@@ -173,7 +201,7 @@ def estimates(count: int, folder: Path) -> str:
     return f"{count} runs: error of time {spread(times)}, of memory {spread(sizes)}"
 
 
-CAMPAIGNS = {limits: 200, estimates: 36}
+CAMPAIGNS = {limits: 200, times: 36, estimates: 36}
 
 if __name__ == "__main__":
     main(CAMPAIGNS)
