@@ -1,4 +1,10 @@
-/* The convolution kernels of the cpu backend, and what they share. */
+/* The convolution kernels of the cpu backend, and what they share. kernels.def asks in this order,
+   forward and backward to the input:
+     conv_planar.c     1x1 between images
+     winograd.c        3x3, stride 1, one group, from 5 channels to 5 channels or more
+     conv_depthwise.c  a group for each channel
+     conv_direct.c     everything else whose groups fill blocks of channels
+   All but the first read a border or an enlargement in front of a convolution by index. */
 #ifndef DS_CPU_CONV_H
 #define DS_CPU_CONV_H
 
