@@ -19,7 +19,7 @@ from depthstyle.networks.loaded import LoadedNetwork
 from depthstyle.networks.midas_large import MIDAS_LARGE, MIDAS_LARGE_DEPTH
 from depthstyle.networks.midas_small import MIDAS_SMALL, MIDAS_SMALL_DEPTH
 from depthstyle.networks.monodepth2 import MONODEPTH2
-from depthstyle.networks.network import Network, Weights
+from depthstyle.networks.network import Network, Owned, Weights
 from depthstyle.networks.pydnet import PYDNET, PYDNET_DEPTH
 from depthstyle.networks.squeezenet import SQUEEZENET1_1
 from depthstyle.networks.vgg import ENCODER, VGG16, VGG19, VGG19_CAFFE
@@ -188,7 +188,7 @@ def load(
     network = build(name)
     if not files:
         raise ValueError(f"files: give {' and '.join(network.files) or 'the file'} of {name}")
-    arrays = load_all(files, without="classifier.")
+    arrays = Owned(load_all(files, without="classifier."))
     try:
         return LoadedNetwork(network, arrays, threads=threads)
     except WeightsError as error:

@@ -27,6 +27,10 @@ class ConvNorm(NamedTuple):
     """The norm has a gamma and a beta."""
 
 
+class Owned(dict[str, NDArray[Any]]):
+    """Arrays under their published keys that nobody else wants; what takes them may empty it."""
+
+
 class Prepared(dict[str, NDArray[Any]]):
     """Weights that a network has prepared: `prepare` leaves them as they are."""
 
@@ -277,21 +281,23 @@ def fold_batch_norms(
     if isinstance(weights, Prepared):
         return weights
     folded = Prepared(weights)
+    if isinstance(weights, Owned):
+        weights.clear()  # so that each array goes as soon as it is folded
     for conv, norm, affine in pairs:
-        weight = take(weights, f"{conv}.weight", (None,) * 4)
+        weight = take(folded, f"{conv}.weight", (None,) * 4)
         outputs = weight.shape[:1]
         mean, var = (
-            take(weights, f"{norm}.{part}", outputs).astype(np.float64)
+            take(folded, f"{norm}.{part}", outputs).astype(np.float64)
             for part in ("running_mean", "running_var")
         )
         if (var < 0).any():
             raise WeightsError(f"{norm}.running_var: has negative values; the file is damaged")
         scale = 1 / np.sqrt(var + epsilon)
         shift = -mean * scale
-        if f"{conv}.bias" in weights:
-            shift += take(weights, f"{conv}.bias", outputs) * scale
+        if f"{conv}.bias" in folded:
+            shift += take(folded, f"{conv}.bias", outputs) * scale
         if affine:
-            gamma, beta = (take(weights, f"{norm}.{part}", outputs) for part in ("weight", "bias"))
+            gamma, beta = (take(folded, f"{norm}.{part}", outputs) for part in ("weight", "bias"))
             scale, shift = scale * gamma, shift * gamma + beta
         folded[f"{conv}.weight"] = (weight * scale[:, None, None, None]).astype(weight.dtype)
         folded[f"{conv}.bias"] = shift.astype(weight.dtype)

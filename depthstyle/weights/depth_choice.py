@@ -78,7 +78,7 @@ def choose_depth(source: Source | None, model: str = AUTO) -> DepthChoice:
     if isinstance(source, Mapping):
         return _choice(source, None)
     paths = [source] if isinstance(source, str | os.PathLike) else list(source)
-    arrays = weights.load_all(paths)
+    arrays = Owned(weights.load_all(paths))
     files = [file for path in paths for file in weights.files_of(path)]
     origin = {
         "file": ", ".join(file.name for file in files),
