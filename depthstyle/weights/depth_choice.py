@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from depthstyle import networks, weights
 from depthstyle.errors import WeightsError
 from depthstyle.networks.depth_network import DepthNetwork
+from depthstyle.networks.network import Owned
 from depthstyle.weights import cache
 from depthstyle.weights.registry import PUBLISHED
 
