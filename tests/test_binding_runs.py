@@ -201,7 +201,7 @@ def test_a_second_interpreter_is_refused():
         "    print('refused', error)\n"
         "i.destroy(one)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("refused"), done.stdout
 

@@ -172,7 +172,7 @@ def estimates(count: int, folder: Path) -> str:
     times, sizes = [], []
     for network, size, words in _cases(count):
         ds.write_image("photo.png", seeded.picture(1, *size))
-        command = [sys.executable, "-m", "depthstyle", "stylize", "photo.png", "style.png"]
+        command = [sys.executable, "-P", "-m", "depthstyle", "stylize", "photo.png", "style.png"]
         command += ["-o", "out.png", "--weights", f"{network}.safetensors", *words]
         dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
         minutes, seconds, mib = re.search(

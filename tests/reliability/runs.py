@@ -499,7 +499,7 @@ def no_memory(count: int, folder: Path) -> str:
     failed = 0
     for first in range(0, count, 100):
         text = _NO_MEMORY.format(path=sys.path[:3], first=first, last=min(first + 100, count))
-        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", text], capture_output=True, text=True)
         assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
         failed += int(done.stdout)
     return f"{count} places where Python's memory ended, {failed} MemoryErrors, the next call right"
@@ -573,7 +573,7 @@ def endings(count: int, folder: Path) -> str:
         code = f"import sys; sys.path[:0] = {sys.path[:3]!r}; import runs\n"
         code += f"run = runs.session()\n{_ENDINGS[name]}\n"
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, f"{name}: {done.returncode} {done.stderr[-500:]}"
     return f"{count} endings of {len(_ENDINGS)} kinds, exit code 0"

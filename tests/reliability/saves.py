@@ -278,7 +278,7 @@ def kill_at_system_calls(count: int, folder: Path) -> str:
         return "no strace: not run"
     path, _ = _two_saves(folder)
     code = _SAVE.format(path=sys.path)
-    command = [sys.executable, "-c", code, str(path)]
+    command = [sys.executable, "-P", "-c", code, str(path)]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     log = folder / "log"
     plain = ["strace", "-qq", "-o", log]
