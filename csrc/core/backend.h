@@ -114,8 +114,7 @@ ds_code ds_ref_f64_create(ds_alloc *alloc, ds_backend **backend, ds_status *stat
 typedef enum ds_precision { DS_FP32, DS_TF32, DS_BF16 } ds_precision;
 
 typedef struct ds_cuda_options {
-    int ordinal;        /* of the GPU */
-    int64_t most_bytes; /* of device memory; 0: all there is */
+    int ordinal; /* of the GPU */
     ds_precision precision;
 } ds_cuda_options;
 typedef ds_code ds_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,

@@ -120,15 +120,13 @@ bool all_finite(ds_backend *backend, const ds_tensor *tensor)
     return finite;
 }
 
-ds_code allocate(ds_backend *backend, size_t size, void *memory, ds_status *status)
+ds_code allocate(ds_backend *, size_t size, void *memory, ds_status *status)
 {
-    ds_cuda *cuda = ds_cuda_of(backend);
     size_t free_bytes = 0, total = 0;
     void **address = (void **)memory;
     *address = NULL;
     cudaMemGetInfo(&free_bytes, &total);
-    const bool limited = cuda->most_bytes && cuda->used_bytes + (int64_t)size > cuda->most_bytes;
-    if (limited || cudaMalloc(address, size ? size : 1) != cudaSuccess) {
+    if (cudaMalloc(address, size ? size : 1) != cudaSuccess) {
         cudaGetLastError();
         *address = NULL;
         return ds_fail(status, DS_DEVICE_MEMORY,
@@ -137,7 +135,6 @@ ds_code allocate(ds_backend *backend, size_t size, void *memory, ds_status *stat
                        (double)size / (1 << 20), (double)free_bytes / (1 << 20),
                        (double)total / (1 << 20));
     }
-    cuda->used_bytes += (int64_t)size;
     return DS_OK;
 }
 
@@ -307,7 +304,6 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
     cuda->ordinal = options->ordinal;
     cuda->precision = options->precision;
     cuda->half = options->precision == DS_BF16;
-    cuda->most_bytes = options->most_bytes;
     *out = &cuda->base;
     DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
                  status));

@@ -270,15 +270,6 @@ struct finish {
     }
 };
 
-/* The same where a border must be folded back into the picture first. */
-struct fold {
-    ds_fold_border border;
-    __device__ void operator()(int64_t i) const
-    {
-        border(i);
-    }
-};
-
 void run_finish(ds_backend *backend, const ds_step *step, const ds_view &from, const float *bias)
 {
     const ds_epilogue *e = &step->epilogue;
@@ -347,7 +338,7 @@ void run_fold(ds_backend *backend, const ds_step *step, const problem &p, ds_vie
     from.shape.c = p.x.c;
     const ds_fold_border border = {
         from, ds_view_of(backend, step->out), {pad, pad, pad, pad, DS_PAD_REFLECT}};
-    ds_each(backend, fold{border}, ds_count(step->out->shape));
+    ds_each(backend, border, ds_count(step->out->shape));
     if (step->epilogue.active || step->epilogue.addend)
         run_finish(backend, step, border.dx, NULL);
 }

@@ -40,8 +40,7 @@ struct ds_cuda {
     const char *failed_in;
     int ordinal; /* of the GPU */
     ds_precision precision;
-    bool half; /* precision is DS_BF16 */
-    int64_t most_bytes, used_bytes;
+    bool half;                            /* precision is DS_BF16 */
     struct ds_conv_library *convolutions; /* NULL until the first */
 };
 
