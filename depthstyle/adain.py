@@ -63,8 +63,9 @@ class AdainPainter:
         not the picture. By default whole where memory suffices.
     threads : int, optional
         Number of threads.
-    backend : {"cpu", "ref"}, optional
-        What computes.
+    device : str, optional
+        What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
+        ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
 
     Raises
     ------
@@ -93,7 +94,7 @@ class AdainPainter:
         decoder: WeightsSource | None = None,
         tile: int | None = None,
         threads: int | None = None,
-        backend: str = "cpu",
+        device: str = "auto",
     ) -> None:
         if not styles:
             raise ValueError(f"style: method {self.method} needs a style picture; give one or more")
@@ -117,7 +118,7 @@ class AdainPainter:
         self._preserve_colour = preserve_colour
         self._style_size = style_size
         self._styles = [self._fit_style(style, k) for k, style in enumerate(styles)]
-        self._engine = Engine(backend, threads)
+        self._engine = Engine(device, threads)
         chosen = choose_adain(weights, decoder)
         self._weights_origin = chosen.origin
         self._autoencoder = Autoencoder(chosen, self._engine)
@@ -128,7 +129,7 @@ class AdainPainter:
     @property
     def device(self) -> str:
         """What computes, in words."""
-        return self._engine.device
+        return self._engine.description
 
     def paint(
         self,
@@ -187,6 +188,7 @@ class AdainPainter:
             "style_size": self._style_size,
             "size": list(size),
             "preserve_colour": self._preserve_colour,
+            "device": self._engine.processor,
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,67 @@ LIBRARY = Path(__file__).with_name("libdepthstyle_cuda.so")
 _CUDNN = "libcudnn.so.9"
 _OLDEST_CUDNN = 90800  # the first that plans for a description of a device
 _NAME_BYTES = 256
+
+
+_NAMES = re.compile(r"(auto|cpu|ref|cuda(?::(\d+))?)")
+
+
+def choose(name: str) -> str:
+    """Return which device a name means, ready to be used.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` for the first GPU where the CUDA backend can be used and the CPU otherwise,
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; ``"ref"``, the slow reference kernels, is for tests.
+
+    Returns
+    -------
+    str
+        ``"cpu"``, ``"ref"``, ``"cuda:0"`` ...
+
+    Raises
+    ------
+    ValueError
+        It is no name of a device.
+    BackendUnavailable
+        That GPU cannot be used.
+    """
+    found = _NAMES.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"device={name!r}: choose from auto, cpu, cuda, cuda:1, ...")
+    if name == "auto":
+        return "cuda:0" if _has_gpu() else "cpu"
+    if not name.startswith("cuda"):
+        return name
+    load_cuda(int(found[2] or 0))
+    return f"cuda:{int(found[2] or 0)}"
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    """Tell whether the CUDA backend can be used; without the library no driver is asked."""
+    try:
+        if LIBRARY.exists():
+            find_driver()
+            load_cuda()
+            return True
+    except BackendUnavailable:
+        pass
+    return False
+
+
+def ordinal(device: str) -> int:
+    """Return the number of the GPU of a device that `choose` returned, 0 for the CPU."""
+    return int(device.partition(":")[2] or 0)
+
+
+def gpu_name(device: str) -> str:
+    """Return what the driver calls the GPU of such a device."""
+    try:
+        return find_driver().gpus[ordinal(device)]
+    except BackendUnavailable:
+        return "GPU without a driver"
 
 
 @dataclass(frozen=True)
@@ -46,13 +108,13 @@ def find_driver() -> Driver:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
         raise BackendUnavailable(
-            "cuda: no NVIDIA driver (libcuda.so.1) on this machine; use backend='cpu'"
+            "cuda: no NVIDIA driver (libcuda.so.1) on this machine; use device='cpu'"
         ) from None
     version, count = ctypes.c_int(), ctypes.c_int()
     if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         raise BackendUnavailable(
             "cuda: the NVIDIA driver finds no GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES, or use "
-            "backend='cpu'"
+            "device='cpu'"
         )
     cuda.cuDriverGetVersion(ctypes.byref(version))
     names = []
@@ -99,8 +161,13 @@ def _find_cudnn() -> str:
 
 
 @functools.cache
-def load_cuda() -> None:
-    """Make ``backend="cuda"`` usable; does nothing the second time.
+def load_cuda(ordinal: int = 0) -> None:
+    """Make a GPU usable; does nothing the second time.
+
+    Parameters
+    ----------
+    ordinal : int, optional
+        Which GPU.
 
     Raises
     ------
@@ -117,19 +184,20 @@ def load_cuda() -> None:
         find_driver()
         load_cudnn()
         _core.load_cuda(LIBRARY)
-    _try_convolution()
+    _try_convolution(ordinal)
 
 
-def _try_convolution() -> None:
+def _try_convolution(ordinal: int) -> None:
     """Run one small convolution, so that a broken installation shows now."""
     import numpy as np
 
     graph = _core.Graph()
     x = graph.input("x", (1, 8, 4, 4), kind="map")
     y = graph.conv2d(x, graph.constant(np.ones((8, 8, 3, 3), np.float32)), pad=1)
-    (out,) = graph.compile([y], backend="cuda").run({"x": np.ones((1, 8, 4, 4), np.float32)})
+    plan = graph.compile([y], backend="cuda", ordinal=ordinal)
+    (out,) = plan.run({"x": np.ones((1, 8, 4, 4), np.float32)})
     if out[0, 0, 1, 1] != 72:
         raise BackendUnavailable(
             f"cuda: a convolution of ones gave {out[0, 0, 1, 1]:g} in place of 72; update the "
-            "driver and cuDNN, or use backend='cpu'"
+            "driver and cuDNN, or use device='cpu'"
         )

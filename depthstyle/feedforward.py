@@ -51,8 +51,9 @@ class FastPainter:
         not the picture; see `strips`. By default the whole picture at once where memory suffices.
     threads : int, optional
         Number of threads.
-    backend : {"cpu", "ref"}, optional
-        What computes.
+    device : str, optional
+        What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
+        ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
 
     Raises
     ------
@@ -74,7 +75,7 @@ class FastPainter:
         preserve_colour: Literal["luminance", "covariance"] | None = None,
         tile: int | None = None,
         threads: int | None = None,
-        backend: str = "cpu",
+        device: str = "auto",
     ) -> None:
         if len(styles):
             raise ValueError(
@@ -88,7 +89,7 @@ class FastPainter:
         if preserve_colour is not None:
             check_choice("preserve_colour", preserve_colour, ("luminance", "covariance"))
         self._size, self._preserve_colour, self._tile = size, preserve_colour, tile
-        self._engine = Engine(backend, threads)
+        self._engine = Engine(device, threads)
         self._weights, self._origin = _read(weights)
         self._form = self._weights.form
         self._plan_size: tuple[int, int] | None = None
@@ -97,7 +98,7 @@ class FastPainter:
     @property
     def device(self) -> str:
         """What computes, in words."""
-        return self._engine.device
+        return self._engine.description
 
     def paint(
         self,
@@ -179,6 +180,7 @@ class FastPainter:
             "network_weights": self._origin,
             "size": [height, width],
             "preserve_colour": self._preserve_colour,
+            "device": self._engine.processor,
         }
 
 

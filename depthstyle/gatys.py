@@ -54,12 +54,12 @@ class GatysPainter:
         self._options = options
         settings = {name: value for name, value in options.items() if name not in _OF_SESSION}
         find_preset(self._preset).with_options(settings)
-        self._engine = Engine(options.get("backend", "cpu"), options.get("threads"))
+        self._engine = Engine(options.get("device", "auto"), options.get("threads"))
 
     @property
     def device(self) -> str:
         """What computes, in words."""
-        return self._engine.device
+        return self._engine.description
 
     def session(self, content: ArrayLike, depth: ArrayLike | None = None) -> Session:
         """Return the `Session` of a photograph, before its first iteration."""

@@ -312,6 +312,8 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
 
     try:
         inputs, settings = made_by["inputs"], dict(made_by["settings"])
+        if "backend" in settings:  # what the setting was called before
+            settings["device"] = settings.pop("backend")
         weights = {role: place(role, entry) for role, entry in inputs["weights"].items()}
         for role, entries in _default_weights(made_by).items():
             if role not in weights:

@@ -13,47 +13,61 @@ from depthstyle import _core, devices, losses
 from depthstyle.networks import FeatureNetwork, Weights
 from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.network import Name
-from depthstyle.presets import Preset, check_choice, check_count
+from depthstyle.presets import Preset, check_count
 
 Array = NDArray[np.float32]
 Loss = Callable[[Any, Any, dict[str, Any]], Any]
 """A loss of the caller's own: (graph, image, features by layer) to a scalar node."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Engine:
     """Where graphs run.
 
     Attributes
     ----------
-    backend : str
-        ``"cpu"``, ``"cuda"`` or ``"ref"``.
+    device : str
+        As `devices.choose` takes it, then as it returns it: ``"cpu"``, ``"ref"``, ``"cuda:0"`` ...
     threads : int or None
         Number of threads; None takes the engine's default.
     """
 
-    backend: str = "cpu"
+    device: str = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_choice("backend", self.backend, ("cpu", "cuda", "ref"))
-        if self.backend == "cuda":
-            devices.load_cuda()
         if self.threads is not None:
             check_count("threads", self.threads)
+        self.device = devices.choose(self.device)
 
     @property
-    def device(self) -> str:
-        """What computes, in words, as in ``cpu avx512, 2 threads``."""
+    def backend(self) -> str:
+        """``"cpu"``, ``"cuda"`` or ``"ref"``."""
+        return self.device.partition(":")[0]
+
+    @property
+    def processor(self) -> str:
+        """What the last bits of a result depend on: ``cpu avx512`` or ``NVIDIA H200``."""
         if self.backend == "cuda":
-            return f"cuda, {devices.find_driver().gpus[0]}"
+            return devices.gpu_name(self.device)
+        return f"cpu {_core.cpu_levels()[-1]}" if self.backend == "cpu" else self.backend
+
+    @property
+    def description(self) -> str:
+        """What computes, in words: ``cpu avx512, 2 threads`` or ``NVIDIA H200, cuda:0``."""
+        if self.backend == "cuda":
+            return f"{self.processor}, {self.device}"
         threads = _core.get_num_threads() if self.threads is None else self.threads
-        level = f" {_core.cpu_levels()[-1]}" if self.backend == "cpu" else ""
-        return f"{self.backend}{level}, {threads} thread{'s' if threads > 1 else ''}"
+        return f"{self.processor}, {threads} thread{'s' if threads > 1 else ''}"
 
     def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
         """Compile the nodes of a graph into a plan."""
-        return graph.compile(list(outputs), backend=self.backend, threads=self.threads)
+        return graph.compile(
+            list(outputs),
+            backend=self.backend,
+            ordinal=devices.ordinal(self.device),
+            threads=self.threads,
+        )
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,9 @@ class Session:
         scalar node; their weights are 1 until changed.
     threads : int, optional
         Number of threads.
-    backend : {"cpu", "ref"}, optional
-        What computes.
+    device : str, optional
+        What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
+        ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
     **options
         The settings of `presets.Preset`.
 
@@ -138,7 +139,7 @@ class Session:
         preserve_colour: Literal["luminance", "covariance"] | None = None,
         extra: Mapping[str, Loss] | None = None,
         threads: int | None = None,
-        backend: str = "cpu",
+        device: str = "auto",
         **options: Unpack[Options],
     ) -> None:
         check_count("seed", seed, least=0)
@@ -154,7 +155,7 @@ class Session:
         chosen = choose(weights, self.preset.network)
         network, self._weights_origin = chosen.network, chosen.origin
         self.perception = Perception(network, chosen.arrays, self.preset.pooling)
-        self._engine = Engine(backend, threads)
+        self._engine = Engine(device, threads)
         self._layers = self.preset.layer_weights(network.content_layer, network.style_layers)
 
         content = as_image(content, "content")
@@ -202,7 +203,7 @@ class Session:
     @property
     def device(self) -> str:
         """What computes, in words."""
-        return self._engine.device
+        return self._engine.description
 
     @cached_property
     def _weights_digest(self) -> str | None:
@@ -229,6 +230,7 @@ class Session:
             "size": list(self._content.shape[:2]),
             "style_scale": self._style_scale,
             "seed": self._seed,
+            "device": self._engine.processor,
             "iteration": self.iteration,
         }
 

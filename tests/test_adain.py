@@ -182,7 +182,7 @@ PARAMETERS = {
     ("adain", "tile"): (*BAD_COUNTS, 63),
     ("adain", "threads"): BAD_COUNTS,
     ("adain", "preserve_colour"): ("", "colour", 1, True),
-    ("adain", "backend"): ("", "gpu", 1, None),
+    ("adain", "device"): ("", "gpu", "cuda:x", "cpu:1", 1, None),
 }
 BAD_SETTINGS = [(*key, value) for key, values in PARAMETERS.items() for value in values]
 

@@ -148,10 +148,10 @@ def test_a_session_paints_as_on_the_cpu(optimizer):
     depth = np.linspace(0, 1, 40 * 36, dtype=np.float32).reshape(40, 36)
     settings = {"depth": depth, "style_masks": "sigmoid", "laplacian_weight": 1.0, "scales": 1}
     painted = {}
-    for backend in ("cuda", "cpu"):
-        session = ds.Session(content, style, optimizer=optimizer, backend=backend, **settings)
+    for device in ("cuda", "cpu"):
+        session = ds.Session(content, style, optimizer=optimizer, device=device, **settings)
         session.step(3)
-        painted[backend] = session.losses["total"], session.image
+        painted[device] = session.losses["total"], session.image
     # Flipped decisions of ReLU and max-pool move the gradient by about 1e-3.
     np.testing.assert_allclose(painted["cuda"][0], painted["cpu"][0], rtol=1e-3)
     assert np.abs(painted["cuda"][1] - painted["cpu"][1]).mean() < 1 / 255

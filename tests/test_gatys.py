@@ -121,7 +121,7 @@ def test_command_passes_every_option_on(files, stylize, monkeypatch):
     options = {
         "--method": "lapstyle", "--preset": "lapstyle", "--content-mask": "linear",
         "--size": "20", "--style-scale": "1.5", "--preserve-colour": "luminance",
-        "--threads": "1", "--backend": "ref", "--scales": "1", "--optimizer": "adam",
+        "--threads": "1", "--device": "ref", "--scales": "1", "--optimizer": "adam",
         "--history": "9",
         "--learning-rate": "0.1", "--init": "noise", "--content-weight": "0.5",
         "--style-weight": "1,2", "--tv-weight": "0.25", "--laplacian-weight": "3",
@@ -139,7 +139,7 @@ def test_command_passes_every_option_on(files, stylize, monkeypatch):
         "method": "lapstyle", "styles": 2, "preset": "lapstyle", "content_mask": "linear",
         "style_masks": ["sigmoid", None], "weights": str(files / "weights.safetensors"),
         "size": 20, "style_scale": 1.5, "preserve_colour": "luminance", "threads": 1,
-        "backend": "ref", "scales": 1, "optimizer": "adam", "history": 9, "schedule": [[0, 0.1]],
+        "device": "ref", "scales": 1, "optimizer": "adam", "history": 9, "schedule": [[0, 0.1]],
         "init": "noise", "content_weight": 0.5, "style_weight": [1.0, 2.0], "tv_weight": 0.25,
         "laplacian_weight": 3.0, "laplacian_pools": [4, 8], "content_layers": {"relu3_1": 1.0},
         "style_layers": {"relu1_1": 1.0, "relu2_1": 0.5}, "normalisation": "sum",

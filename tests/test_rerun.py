@@ -158,6 +158,16 @@ def test_missing_inputs_are_all_named(files, capsys, tmp_path_factory):
     assert not (files / "again.png").exists()
 
 
+def test_a_recipe_of_a_former_version_names_the_device_otherwise(files):
+    assert stylize("style.png", *SHORT, "--device", "ref") == 0
+    recipe, picture = ds.read_recipe("out.png"), ds.read_image("out.png")
+    assert recipe["device"] == "ref"
+    recipe["settings"]["backend"] = recipe["settings"].pop("device")
+    ds.write_image("out.png", picture, recipe=recipe)
+    assert rerun() == 0
+    assert ds.read_recipe("again.png")["settings"]["device"] == "ref"
+
+
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [

@@ -218,7 +218,7 @@ def test_eta_is_refused_exactly_where_it_is_zero_in_float32():
         ({"laplacian_weight": 1.0, "laplacian_pools": (4, 16)}, "at least 48"),
         ({"preset": "003"}, "layer 'relu5_1': encoder has none"),
         ({"extra": {"style": print}}, "built-in loss"),
-        ({"backend": "gpu"}, "backend='gpu': choose from cpu, cuda, ref"),
+        ({"device": "gpu"}, "device='gpu': choose from auto, cpu, cuda"),
         ({"threads": 0}, "threads=0"),
     ],
 )

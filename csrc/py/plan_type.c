@@ -34,7 +34,7 @@ typedef struct poll_context {
 
 typedef struct compile_options {
     const char *backend, *dtype, *level, *precision;
-    int threads;
+    int threads, ordinal;
     int reuse, poison;
 } compile_options;
 
@@ -97,7 +97,8 @@ static bool create_backend(ds_py_plan *self, const compile_options *options, ds_
                            ds_status *status)
 {
     const bool wide = strcmp(options->dtype, "float64") == 0;
-    const ds_cuda_options cuda = {.precision = precision_of(options->precision)};
+    const ds_cuda_options cuda = {.ordinal = options->ordinal,
+                                  .precision = precision_of(options->precision)};
     ds_cuda_create *create = ds_state((PyObject *)self)->cuda_create;
     if (strcmp(options->backend, "cuda") == 0)
         create(DS_CUDA_STAMP, &cuda, &self->alloc, &self->backend, status);
@@ -133,6 +134,8 @@ static bool check_options(const ds_module_state *state, const compile_options *o
         PyErr_Format(PyExc_ValueError,
                      "compile: precision='%s' must be 'fp32' unless backend='cuda'",
                      options->precision);
+    else if (options->ordinal < 0)
+        PyErr_Format(PyExc_ValueError, "compile: ordinal=%d must be at least 0", options->ordinal);
     else if (cuda && !state->cuda_create)
         PyErr_SetString(state->backend_unavailable,
                         "cuda: the library of this backend is not loaded");
@@ -214,22 +217,23 @@ static PyObject *plan_new(ds_py_graph *graph, PyObject *outputs, PyObject *check
 }
 
 const char ds_graph_compile_doc[] =
-    "compile(outputs, *, backend='cpu', dtype='float32', precision='fp32', threads=None, "
-    "cpu_level=None, check=(), reuse=True, poison=False)\n\n"
+    "compile(outputs, *, backend='cpu', ordinal=0, dtype='float32', precision='fp32', "
+    "threads=None, cpu_level=None, check=(), reuse=True, poison=False)\n\n"
     "A Plan that computes the nodes of outputs.\n"
     "check names scalars that must stay finite. reuse=False and poison=True are for tests.";
 
 PyObject *ds_graph_compile(PyObject *graph, PyObject *args, PyObject *keywords)
 {
-    static char *const names[] = {"outputs",   "backend", "dtype", "precision", "threads",
-                                  "cpu_level", "check",   "reuse", "poison",    NULL};
+    static char *const names[] = {"outputs",   "backend", "ordinal",   "dtype",
+                                  "precision", "threads", "cpu_level", "check",
+                                  "reuse",     "poison",  NULL};
     compile_options options = {
         .backend = "cpu", .dtype = "float32", .precision = "fp32", .reuse = true};
     PyObject *outputs = NULL, *threads = Py_None, *check = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$sssOzOpp:compile", (char **)names,
-                                     &outputs, &options.backend, &options.dtype, &options.precision,
-                                     &threads, &options.level, &check, &options.reuse,
-                                     &options.poison) ||
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$sissOzOpp:compile", (char **)names,
+                                     &outputs, &options.backend, &options.ordinal, &options.dtype,
+                                     &options.precision, &threads, &options.level, &check,
+                                     &options.reuse, &options.poison) ||
         !check_options(ds_state(graph), &options) ||
         !ds_read_threads(ds_state(graph), threads, &options.threads))
         return NULL;

@@ -45,7 +45,7 @@ _SETTINGS = (
     "seed",
     "preserve_colour",
     "threads",
-    "backend",
+    "device",
     "strength",
     "beta",
     "epsilon",
@@ -194,7 +194,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
     group.add_argument(
-        "--backend", choices=("cpu", "cuda", "ref"), help="what computes (default: cpu)"
+        "--device", help="what computes: auto (the default), cpu, cuda, or cuda:1 for another GPU"
     )
 
 

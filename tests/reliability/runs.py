@@ -349,7 +349,7 @@ def _scenarios() -> dict:
         "adam": steps(optimizer="adam"),
         "lbfgs": steps(),
         "one thread": steps(threads=1),
-        "reference": steps(backend="ref"),
+        "reference": steps(device="ref"),
         "laplacian": steps(laplacian_weight=1.0),
         "total variation": steps(tv_weight=1.0),
         "noise": steps(init="noise"),
