@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("cuda_cases")
+
 
 @pytest.fixture(scope="session")
 def shared():
