@@ -66,6 +66,8 @@ class AdainPainter:
     device : str, optional
         What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
         ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class AdainPainter:
         tile: int | None = None,
         threads: int | None = None,
         device: str = "auto",
+        precision: str = "auto",
     ) -> None:
         if not styles:
             raise ValueError(f"style: method {self.method} needs a style picture; give one or more")
@@ -118,7 +121,7 @@ class AdainPainter:
         self._preserve_colour = preserve_colour
         self._style_size = style_size
         self._styles = [self._fit_style(style, k) for k, style in enumerate(styles)]
-        self._engine = Engine(device, threads)
+        self._engine = Engine(device, threads, precision)
         chosen = choose_adain(weights, decoder)
         self._weights_origin = chosen.origin
         self._autoencoder = Autoencoder(chosen, self._engine)
@@ -188,7 +191,7 @@ class AdainPainter:
             "style_size": self._style_size,
             "size": list(size),
             "preserve_colour": self._preserve_colour,
-            "device": self._engine.processor,
+            **self._engine.recipe,
         }
 
 

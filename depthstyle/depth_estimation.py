@@ -14,6 +14,7 @@ from depthstyle import _core
 from depthstyle.depth import DepthMap, read_depth_map
 from depthstyle.errors import DepthstyleWarning
 from depthstyle.images import as_image
+from depthstyle.precision import resolve
 from depthstyle.weights.depth_choice import AUTO, Source, choose_depth, is_model
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors", ".tflite")
@@ -31,9 +32,13 @@ class DepthEstimator:
         ``"auto"`` for the best of those that are; or files of weights, or their arrays.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
 
     Attributes
     ----------
+    precision : str
+        What runs: never ``"auto"``.
     name : str
         The network's name.
     origin : mapping of str to str, or None
@@ -41,11 +46,16 @@ class DepthEstimator:
 
     Raises
     ------
+    ValueError
+        The precision is unknown.
     WeightsError
         Nothing fitting is in the cache (the message says what to type), or a file cannot be used.
     """
 
-    def __init__(self, model: Source = AUTO, *, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Source = AUTO, *, threads: int | None = None, precision: str = "auto"
+    ) -> None:
+        self.precision = resolve(precision)
         named = isinstance(model, str) and is_model(model)
         chosen = choose_depth(None, str(model)) if named else choose_depth(model)
         self._network, self._weights, self.origin = chosen.network, chosen.arrays, chosen.origin
@@ -88,7 +98,7 @@ class DepthEstimator:
         image = graph.input("image", (1, 3, *size), kind="map")
         raw = self._network.add(graph, image, self._weights)
         raw = self._network.add_output_resize(graph, raw, size)
-        return graph.compile([raw], threads=self._threads, check=[raw])
+        return graph.compile([raw], threads=self._threads, precision=self.precision, check=[raw])
 
     def estimate(self, image: ArrayLike) -> DepthMap:
         """Return the depth of a photograph with the range of the network's output.
@@ -129,7 +139,12 @@ class DepthEstimator:
 
 
 def estimate_depth(
-    image: ArrayLike, model: Source = AUTO, raw: bool = False, *, threads: int | None = None
+    image: ArrayLike,
+    model: Source = AUTO,
+    raw: bool = False,
+    *,
+    threads: int | None = None,
+    precision: str = "auto",
 ) -> NDArray[np.float32]:
     """Estimate the depth of a photograph.
 
@@ -148,6 +163,8 @@ def estimate_depth(
         Return the network's own output instead; see `DepthEstimator.raw`.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
 
     Returns
     -------
@@ -156,6 +173,8 @@ def estimate_depth(
 
     Raises
     ------
+    ValueError
+        The precision is unknown.
     ImageError
         `image` is no picture.
     WeightsError
@@ -164,11 +183,13 @@ def estimate_depth(
         The weights give NaN or infinity.
     """
     picture = as_image(image)
-    estimator = DepthEstimator(model, threads=threads)
+    estimator = DepthEstimator(model, threads=threads, precision=precision)
     return estimator.raw(picture) if raw else estimator.estimate(picture).depth
 
 
-def resolve_depth(value: str | os.PathLike[str], image: ArrayLike, **reading: Any) -> DepthMap:
+def resolve_depth(
+    value: str | os.PathLike[str], image: ArrayLike, *, precision: str = "auto", **reading: Any
+) -> DepthMap:
     """Return the depth of a photograph from a file, or by a network.
 
     Parameters
@@ -178,6 +199,8 @@ def resolve_depth(value: str | os.PathLike[str], image: ArrayLike, **reading: An
         suffix) or a folder of them: the depth is estimated. Any other path is a depth file.
     image : array (H, W, 3)
         The photograph.
+    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+        How precisely a network computes; see `precision.resolve`.
     **reading
         Options of `depthstyle.read_depth_map` for a depth file.
 
@@ -192,5 +215,5 @@ def resolve_depth(value: str | os.PathLike[str], image: ArrayLike, **reading: An
     """
     path = Path(value)
     if is_model(str(value)) or path.suffix.lower() in WEIGHTS_SUFFIXES or path.is_dir():
-        return DepthEstimator(value).estimate(image)
+        return DepthEstimator(value, precision=precision).estimate(image)
     return read_depth_map(value, **reading)

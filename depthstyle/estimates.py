@@ -86,7 +86,7 @@ class _Sketch(Engine):
 def memory_of(session: Session) -> int:
     """Return the bytes that a session will take besides what it has before its first step."""
     engine = session._engine
-    sketch = _Sketch(engine.device, engine.threads)
+    sketch = _Sketch(engine.device, engine.threads, engine.precision, engine.optimizer)
     last = len(session._stages) - 1
     start = np.zeros((1, 3, *session._stages[last].size), np.float32)
     _, optimiser = session._prepare_stage(last, start, sketch)

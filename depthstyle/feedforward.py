@@ -54,6 +54,8 @@ class FastPainter:
     device : str, optional
         What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
         ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class FastPainter:
         tile: int | None = None,
         threads: int | None = None,
         device: str = "auto",
+        precision: str = "auto",
     ) -> None:
         if len(styles):
             raise ValueError(
@@ -89,7 +92,7 @@ class FastPainter:
         if preserve_colour is not None:
             check_choice("preserve_colour", preserve_colour, ("luminance", "covariance"))
         self._size, self._preserve_colour, self._tile = size, preserve_colour, tile
-        self._engine = Engine(device, threads)
+        self._engine = Engine(device, threads, precision)
         self._weights, self._origin = _read(weights)
         self._form = self._weights.form
         self._plan_size: tuple[int, int] | None = None
@@ -180,7 +183,7 @@ class FastPainter:
             "network_weights": self._origin,
             "size": [height, width],
             "preserve_colour": self._preserve_colour,
-            "device": self._engine.processor,
+            **self._engine.recipe,
         }
 
 

@@ -53,8 +53,13 @@ class GatysPainter:
         self._preset = self.default_preset if preset is None else preset
         self._options = options
         settings = {name: value for name, value in options.items() if name not in _OF_SESSION}
-        find_preset(self._preset).with_options(settings)
-        self._engine = Engine(options.get("device", "auto"), options.get("threads"))
+        chosen = find_preset(self._preset).with_options(settings)
+        self._engine = Engine(
+            options.get("device", "auto"),
+            options.get("threads"),
+            options.get("precision", "auto"),
+            chosen.optimizer,
+        )
 
     @property
     def device(self) -> str:

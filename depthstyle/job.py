@@ -88,6 +88,8 @@ class Job:
         Its depth.
     depth_model : tuple of str
         In its place the name of a depth network, or its files of weights.
+    depth_precision : str
+        How precisely the depth network computes; see `precision.resolve`.
     depth_kind, depth_encoding : str, optional
         The options `kind` and `encoding` of `read_depth_map` for `depth`.
     bits : {8, 16}
@@ -104,6 +106,7 @@ class Job:
     output: Path
     depth: Path | None = None
     depth_model: tuple[str, ...] = ()
+    depth_precision: str = "auto"
     depth_kind: Literal["depth", "disparity"] | None = None
     depth_encoding: str | None = None
     bits: Literal[8, 16] = 8
@@ -121,11 +124,15 @@ class Job:
             The depth network cannot be had.
         """
         if self.depth_model:
-            _estimator(self.depth_model)
+            self.estimator()
         check_output(self.output, bits=self.bits)
         inputs = [self.content, *self.setup.files, *([self.depth] if self.depth else [])]
         if any(path.exists() and _same(path, self.output) for path in inputs):
             raise ImageError(f"{self.output}: is one of the inputs; choose another output")
+
+    def estimator(self) -> DepthEstimator:
+        """Return the depth network with its weights; errors as for `DepthEstimator`."""
+        return _estimator(self.depth_model, self.depth_precision)
 
     def plan(self) -> dict[str, Any]:
         """Return what of the recipe is known before painting, as JSON values."""
@@ -136,7 +143,7 @@ class Job:
         setup = self.setup
         depth: Any = None if self.depth is None else entry(self.depth)
         if self.depth_model:
-            depth = _network_entry(self.depth_model)
+            depth = _network_entry(self.estimator())
         plan = {
             "depthstyle": depthstyle.__version__,
             "method": setup.method,
@@ -208,7 +215,7 @@ def read(job: Job) -> Photograph:
 
         depth = read_depth_map(job.depth, kind=job.depth_kind, encoding=job.depth_encoding)
     elif job.depth_model:
-        depth = _estimator(job.depth_model).estimate(content)
+        depth = job.estimator().estimate(content)
     return Photograph(content, alpha, picture.dpi, depth, job.plan())
 
 
@@ -314,6 +321,8 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
         inputs, settings = made_by["inputs"], dict(made_by["settings"])
         if "backend" in settings:  # what the setting was called before
             settings["device"] = settings.pop("backend")
+        # What ran, whatever was asked for; before there was a choice it was fp32.
+        settings["precision"] = made_by.get("precision", "fp32")
         weights = {role: place(role, entry) for role, entry in inputs["weights"].items()}
         for role, entries in _default_weights(made_by).items():
             if role not in weights:
@@ -334,6 +343,7 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
             output,
             place("depth", depth) if "sha256" in depth else None,
             tuple(map(str, networks)),
+            depth.get("precision", "fp32"),
             made_by["depth_kind"],
             made_by.get("depth_encoding"),
             **made_by["output"],
@@ -364,17 +374,20 @@ def _entries(origin: Mapping[str, str]) -> list[Entry]:
 
 
 @functools.lru_cache(maxsize=1)
-def _estimator(model: tuple[str, ...]) -> DepthEstimator:
+def _estimator(model: tuple[str, ...], precision: str) -> DepthEstimator:
     # All photographs of a folder go through the same network.
     from depthstyle.depth_estimation import DepthEstimator
 
-    return DepthEstimator(model[0] if len(model) == 1 else model)
+    return DepthEstimator(model[0] if len(model) == 1 else model, precision=precision)
 
 
-def _network_entry(model: tuple[str, ...]) -> dict[str, Any]:
-    estimator = _estimator(model)
+def _network_entry(estimator: DepthEstimator) -> dict[str, Any]:
     assert estimator.origin is not None
-    return {"network": estimator.name, "weights": _entries(estimator.origin)}
+    return {
+        "network": estimator.name,
+        "precision": estimator.precision,
+        "weights": _entries(estimator.origin),
+    }
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -70,7 +70,7 @@ class Painter(Protocol):
 
     @property
     def device(self) -> str:
-        """What computes, in words, as in ``cpu avx512, 2 threads``."""
+        """What computes, in words, as in ``cpu avx512, 2 threads, fp32``."""
 
     def paint(
         self,

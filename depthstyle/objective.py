@@ -13,6 +13,7 @@ from depthstyle import _core, devices, losses
 from depthstyle.networks import FeatureNetwork, Weights
 from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.network import Name
+from depthstyle.precision import resolve
 from depthstyle.presets import Preset, check_count
 
 Array = NDArray[np.float32]
@@ -22,7 +23,7 @@ Loss = Callable[[Any, Any, dict[str, Any]], Any]
 
 @dataclass
 class Engine:
-    """Where graphs run.
+    """Where graphs run, and how precisely.
 
     Attributes
     ----------
@@ -30,20 +31,39 @@ class Engine:
         As `devices.choose` takes it, then as it returns it: ``"cpu"``, ``"ref"``, ``"cuda:0"`` ...
     threads : int or None
         Number of threads; None takes the engine's default.
+    precision : str
+        A name of `precision.NAMES`.
+    optimizer : str or None
+        What minimises, which ``precision="auto"`` depends on.
+    effective_precision : str
+        The precision that runs: never ``"auto"``.
     """
 
     device: str = "auto"
     threads: int | None = None
+    precision: str = "fp32"
+    optimizer: str | None = None
+    effective_precision: str = field(init=False)
 
     def __post_init__(self) -> None:
         if self.threads is not None:
             check_count("threads", self.threads)
         self.device = devices.choose(self.device)
+        self.effective_precision = resolve(self.precision, self.backend, self.optimizer)
 
     @property
     def backend(self) -> str:
         """``"cpu"``, ``"cuda"`` or ``"ref"``."""
         return self.device.partition(":")[0]
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """What computes and how precisely, asked for and in effect, as JSON values."""
+        return {
+            "device": self.processor,
+            "precision_asked": self.precision,
+            "precision": self.effective_precision,
+        }
 
     @property
     def processor(self) -> str:
@@ -54,11 +74,12 @@ class Engine:
 
     @property
     def description(self) -> str:
-        """What computes, in words: ``cpu avx512, 2 threads`` or ``NVIDIA H200, cuda:0``."""
+        """What computes: ``cpu avx512, 2 threads, fp32`` or ``NVIDIA H200, cuda:0, bf16``."""
         if self.backend == "cuda":
-            return f"{self.processor}, {self.device}"
+            return f"{self.processor}, {self.device}, {self.effective_precision}"
         threads = _core.get_num_threads() if self.threads is None else self.threads
-        return f"{self.processor}, {threads} thread{'s' if threads > 1 else ''}"
+        count = f"{threads} thread{'s' if threads > 1 else ''}"
+        return f"{self.processor}, {count}, {self.effective_precision}"
 
     def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
         """Compile the nodes of a graph into a plan."""
@@ -66,6 +87,7 @@ class Engine:
             list(outputs),
             backend=self.backend,
             ordinal=devices.ordinal(self.device),
+            precision=self.effective_precision,
             threads=self.threads,
         )
 

@@ -98,6 +98,8 @@ class Session:
     device : str, optional
         What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
         ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
     **options
         The settings of `presets.Preset`.
 
@@ -140,6 +142,7 @@ class Session:
         extra: Mapping[str, Loss] | None = None,
         threads: int | None = None,
         device: str = "auto",
+        precision: str = "auto",
         **options: Unpack[Options],
     ) -> None:
         check_count("seed", seed, least=0)
@@ -155,7 +158,7 @@ class Session:
         chosen = choose(weights, self.preset.network)
         network, self._weights_origin = chosen.network, chosen.origin
         self.perception = Perception(network, chosen.arrays, self.preset.pooling)
-        self._engine = Engine(device, threads)
+        self._engine = Engine(device, threads, precision, self.preset.optimizer)
         self._layers = self.preset.layer_weights(network.content_layer, network.style_layers)
 
         content = as_image(content, "content")
@@ -230,7 +233,7 @@ class Session:
             "size": list(self._content.shape[:2]),
             "style_scale": self._style_scale,
             "seed": self._seed,
-            "device": self._engine.processor,
+            **self._engine.recipe,
             "iteration": self.iteration,
         }
 

@@ -119,6 +119,7 @@ def _made_from(session: Session) -> dict[str, Any]:
     """Return everything that the result depends on, large things as their SHA-256."""
     made_from = {
         **session.preset.as_dict(),
+        "precision": session._engine.effective_precision,
         "network": session.perception.network.name,
         "network_weights": session._weights_digest,
         "depth_network_weights": session._depth_weights_digest,

@@ -23,7 +23,7 @@ SMALL = Contents({"a": 0.1}, {"x": np.arange(6, dtype="f4"), "y": np.ones((2, 3)
 
 
 def make(**options):
-    options = {"weights": WEIGHTS, "iterations": 5, "history": 3, **options}
+    options = {"weights": WEIGHTS, "iterations": 5, "history": 3, "precision": "fp32", **options}
     return ds.Session(options.pop("content", CONTENT), options.pop("style", STYLE), **options)
 
 
@@ -88,6 +88,7 @@ def test_a_session_goes_on_from_a_failure_and_from_its_checkpoint(tmp_path):
         ({"iterations": 6}, "iterations: made with 5, this run has 6"),
         ({"scales": 1}, "scales"),
         ({"optimizer": "adam"}, "optimizer"),
+        ({"precision": "bf16"}, "precision: made with 'fp32', this run has 'bf16'"),
         ({"init": "noise"}, "init"),
         ({"start": CONTENT[::-1]}, "start"),
         ({"style_scale": 2.0}, "style_scale"),

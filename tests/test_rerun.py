@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import depthstyle as ds
 from depthstyle import cli, job
 from depthstyle import recipe as recipes
+from depthstyle.precision import resolve
 from depthstyle.session import Session
 from depthstyle.weights.cache import sha256
 from depthstyle.weights.registry import published
@@ -84,6 +85,8 @@ def test_rerun_makes_the_same_pixels_from_renamed_inputs(files, capsys, name):
     np.testing.assert_array_equal(before.rgb, after.rgb)
     assert after.bits == before.bits == (16 if name == "16 bit" else 8)
     first, second = ds.read_recipe("out.png"), ds.read_recipe("again.png")
+    assert second.pop("precision_asked") == second["settings"].pop("precision")
+    assert first.pop("precision_asked") == "auto"
     for recipe in (first, second):
         recipe.pop("inputs")
         origin = recipe.pop("network_weights")
@@ -341,7 +344,10 @@ def test_depth_by_a_network_is_rerun_from_its_weights(depth_network, files, caps
     assert stylize(*words) == 0
     entry = {"name": depth_network, "sha256": sha256(depth_network)}
     made_from = ds.read_recipe("out.png")["inputs"]
-    assert made_from["depth"] == {"network": "midas-small", "weights": [entry]}
+    precision = resolve("auto")
+    assert made_from["depth"] == {
+        "network": "midas-small", "precision": precision, "weights": [entry]
+    }  # fmt: skip
     depth = ds.estimate_depth(ds.read_image("content.png"), depth_network)
     expected = ds.stylize(CONTENT8, STYLE8, "da-adain", depth=depth)
     np.testing.assert_allclose(ds.read_image("out.png"), expected, atol=0.51 / 255)

@@ -48,6 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     group.add_argument("--raw", metavar="OUT.npy", help="also write the network's own output")
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
+    group.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="how precisely: fp32, bf16, mixed or auto (default: auto)",
+    )
     parser.set_defaults(run=run)
     _add_reading_options(parser.add_argument_group("reading a depth file"))
 
@@ -128,7 +133,7 @@ def _is_photograph(args: argparse.Namespace, reading: dict[str, Any]) -> bool:
 def _read(args: argparse.Namespace, reading: dict[str, Any]) -> tuple[DepthMap, str]:
     from depthstyle.depth import read_depth_map
 
-    for option in ("raw", "threads"):
+    for option in ("raw", "threads", "precision"):
         if getattr(args, option) is not None:
             raise ValueError(
                 f"--{option}: is for a photograph, {args.file} is a depth file; give --model to "
@@ -149,7 +154,11 @@ def _estimate(args: argparse.Namespace, reading: dict[str, Any]) -> tuple[DepthM
     if args.raw is not None:
         _check_raw(Path(args.raw))
     model = args.model or [AUTO]
-    estimator = DepthEstimator(model[0] if len(model) == 1 else model, threads=args.threads)
+    estimator = DepthEstimator(
+        model[0] if len(model) == 1 else model,
+        threads=args.threads,
+        precision=args.precision or "auto",
+    )
     raw = estimator.raw(read_image(args.file))
     depth = estimator.to_map(raw)
     if args.raw is not None:

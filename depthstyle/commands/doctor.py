@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Collection, Sequence
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -26,11 +27,14 @@ def run(args: argparse.Namespace) -> None:
         "depthstyle": f"{__version__}, Python {platform.python_version()}",
         "processor": f"{_processor()}, {os.cpu_count()} seen",
         "CPU kernels": f"{', '.join(_core.cpu_levels())}; the last is used",
+        "AMX": amx(_core.cpu_levels(), _flags(), os.environ.get("DEPTHSTYLE_CPU")),
+        "precision": f"auto is {_automatic('cpu')}",
         "threads": str(_core.get_num_threads()),
         "weights": _weights(),
     }
     try:
         lines |= _cuda()
+        lines["precision"] += f"; on the GPU {_automatic('cuda')}"
         verdict = "the GPU and the CPU can be used"
     except BackendUnavailable as error:
         verdict = f"the CPU can be used; {error}"
@@ -39,13 +43,52 @@ def run(args: argparse.Namespace) -> None:
     print(f"verdict: {verdict}")
 
 
+def amx(levels: Sequence[str], flags: Collection[str], limit: str | None) -> str:
+    """Say whether the matrix unit of the processor is used, or why not.
+
+    Parameters
+    ----------
+    levels : sequence of str
+        The levels of CPU kernels, the best one last.
+    flags : collection of str
+        The processor's features as Linux names them.
+    limit : str or None
+        The value of ``DEPTHSTYLE_CPU``.
+    """
+    from depthstyle.precision import FAST_LEVEL
+
+    if levels[-1] == FAST_LEVEL:
+        return "used, in bf16 and mixed"
+    if not {"amx_tile", "amx_bf16"} <= set(flags):
+        return "not used: this processor has none"
+    if limit:
+        return f"not used: DEPTHSTYLE_CPU={limit} forbids it"
+    return "not used: the compiler of this copy could not make it, or the kernel does not permit it"
+
+
+def _automatic(backend: str) -> str:
+    """Say what precision="auto" picks."""
+    from depthstyle.precision import resolve
+
+    usual, lbfgs = resolve("auto", backend), resolve("auto", backend, "lbfgs")
+    return usual if usual == lbfgs else f"{usual}, {lbfgs} with L-BFGS"
+
+
 def _processor() -> str:
+    return max(_cpuinfo("model n"), key=len, default=platform.machine())
+
+
+def _flags() -> set[str]:
+    return set(" ".join(_cpuinfo("flags")).split())
+
+
+def _cpuinfo(start: str) -> list[str]:
+    """Return what Linux says of each processor in the lines that start so."""
     try:
         with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model n")]
+            return [line.partition(":")[2].strip() for line in file if line.startswith(start)]
     except OSError:
-        names = []
-    return max(names, key=len, default=platform.machine())
+        return []
 
 
 def _weights() -> str:

@@ -46,6 +46,7 @@ _SETTINGS = (
     "preserve_colour",
     "threads",
     "device",
+    "precision",
     "strength",
     "beta",
     "epsilon",
@@ -195,6 +196,12 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
     group.add_argument(
         "--device", help="what computes: auto (the default), cpu, cuda, or cuda:1 for another GPU"
+    )
+    group.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="how precisely: fp32, bf16, mixed, tf32 on a GPU, or auto, which is fp32 unless the "
+        "hardware multiplies bf16 faster (default: auto)",
     )
 
 
@@ -420,7 +427,9 @@ def _depth(args: argparse.Namespace) -> tuple[Path | None, tuple[str, ...]]:
 def _manner(args: argparse.Namespace) -> dict[str, Any]:
     """Return how the files are read and written, as `Job` takes it."""
     names = ("depth_kind", "depth_encoding", "bits", "alpha", "keep_paths")
-    return {name: getattr(args, name) for name in names}
+    # Depth networks run on the CPU, which has no tf32.
+    precision = "auto" if args.precision in (None, "tf32") else args.precision
+    return {"depth_precision": precision, **{name: getattr(args, name) for name in names}}
 
 
 def _alpha(text: str) -> str:

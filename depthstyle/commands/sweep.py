@@ -63,6 +63,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", metavar="FILE", help="weights of the encoder")
     parser.add_argument("--decoder", metavar="FILE", help="weights of the decoder")
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads")
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        default="auto",
+        help="how precisely: fp32, bf16, mixed or auto (default: auto)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -73,13 +79,17 @@ def run(args: argparse.Namespace) -> None:
     from depthstyle.parameter_sweep import sweep
 
     check_output(args.output)
-    names = ("size", "cell_width", "weights", "decoder", "threads")
+    names = ("size", "cell_width", "weights", "decoder", "threads", "precision")
     photograph = read_image(args.content)
     sheet = sweep(
         photograph,
         [read_image(path) for path in args.style],
         resolve_depth(
-            args.depth, photograph, kind=args.depth_kind, encoding=args.depth_encoding
+            args.depth,
+            photograph,
+            precision=args.precision,
+            kind=args.depth_kind,
+            encoding=args.depth_encoding,
         ).depth,
         betas=args.beta,
         epsilons=args.epsilon,

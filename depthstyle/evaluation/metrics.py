@@ -309,7 +309,7 @@ def as_depth_network(depth: DepthNetwork | str) -> DepthNetwork:
         return depth
     from depthstyle.depth_estimation import DepthEstimator
 
-    estimator = DepthEstimator(depth)
+    estimator = DepthEstimator(depth, precision="fp32")  # a table must not depend on the CPU
     return lambda image: estimator.estimate(image).depth
 
 

@@ -152,7 +152,10 @@ def depth_network(weights: Weights) -> DepthNetwork:
 
 
 def load(
-    name: str, *files: str | os.PathLike[str] | Weights, threads: int | None = None
+    name: str,
+    *files: str | os.PathLike[str] | Weights,
+    threads: int | None = None,
+    precision: str = "fp32",
 ) -> LoadedNetwork:
     """Return a network with its weights, to be called on arrays.
 
@@ -164,6 +167,9 @@ def load(
         The published files in any format that `depthstyle.weights.open` reads, or their arrays.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    precision : {"fp32", "auto", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`. Unlike the methods' the default is ``"fp32"``:
+        outputs and gradients as exact as the published module's.
 
     Returns
     -------
@@ -173,7 +179,7 @@ def load(
     Raises
     ------
     ValueError
-        The name is unknown, or no file is given.
+        The name or the precision is unknown, or no file is given.
     WeightsError
         A file cannot be read, two hold the same array, or they do not hold the network's arrays.
 
@@ -190,7 +196,7 @@ def load(
         raise ValueError(f"files: give {' and '.join(network.files) or 'the file'} of {name}")
     arrays = Owned(load_all(files, without="classifier."))
     try:
-        return LoadedNetwork(network, arrays, threads=threads)
+        return LoadedNetwork(network, arrays, threads=threads, precision=precision)
     except WeightsError as error:
         paths = ", ".join(str(file) for file in files if not isinstance(file, Mapping))
         if not paths:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from depthstyle import _core
 from depthstyle.networks.network import Name, Network, Weights
+from depthstyle.precision import resolve
 
 Array = NDArray[np.float32]
 
@@ -30,9 +31,13 @@ class LoadedNetwork:
         The weights under their published keys.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    precision : {"fp32", "auto", "bf16", "mixed"}, optional
+        How precisely; see `precision.resolve`.
 
     Attributes
     ----------
+    precision : str
+        What runs: never ``"auto"``.
     network : Network
         Its ``layers`` and ``aliases`` are the names that `outputs` takes.
     weights : mapping of str to array
@@ -40,11 +45,21 @@ class LoadedNetwork:
 
     Raises
     ------
+    ValueError
+        The precision is unknown.
     WeightsError
         A key is missing or has another shape.
     """
 
-    def __init__(self, network: Network, weights: Weights, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        weights: Weights,
+        *,
+        threads: int | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        self.precision = resolve(precision)
         self.network, self.weights = network, network.prepare(weights)
         self._channels = network.input_channels(self.weights)
         self._threads = threads
@@ -181,7 +196,10 @@ class LoadedNetwork:
                 nodes = graph.gradient(_weighted_sum(graph, names, nodes), [x])
             while len(self._plans) >= _MOST_PLANS:
                 self._plans.popitem(last=False)
-            self._plans[key] = graph.compile(nodes, threads=self._threads), shapes
+            self._plans[key] = (
+                graph.compile(nodes, threads=self._threads, precision=self.precision),
+                shapes,
+            )
             return self._plans[key]
 
 
