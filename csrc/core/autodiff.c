@@ -101,6 +101,8 @@ ds_code ds_graph_gradient(ds_graph *graph, ds_id loss, const ds_id *wrt, size_t 
             DS_TRY(visit(&r, id, status));
     DS_TRY(collect(&r, wrt, count, out, status));
 exit:
+    for (size_t i = nodes; i < graph->count; i++)
+        graph->nodes[i].is_gradient = true;
     ds_release(graph->alloc, &r.needed);
     ds_release(graph->alloc, &r.grad);
     return status->code;

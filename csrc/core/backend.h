@@ -49,6 +49,26 @@ typedef struct ds_step {
     void *workspace;
 } ds_step;
 
+/* Whether a step reads or writes a bf16 tensor. */
+static inline bool ds_step_has_half(const ds_step *step)
+{
+    const ds_epilogue *e = &step->epilogue;
+    bool half = ds_is_half(step->out) || (e->addend && ds_is_half(e->addend)) ||
+                (e->gate && ds_is_half(e->gate));
+    for (int i = 0; i < step->inputs; i++)
+        half |= ds_is_half(step->in[i]);
+    return half;
+}
+
+/* Whether a step is a convolution that rounds in[0] and in[1] to bf16. */
+static inline bool ds_step_rounds(const ds_step *step)
+{
+    const bool convolves = step->op == DS_OP_conv2d || step->op == DS_OP_conv2d_backward_input ||
+                           step->op == DS_OP_conv2d_backward_weight;
+    return convolves &&
+           (ds_is_half(step->in[0]) || ds_is_half(step->in[1]) || ds_is_half(step->out));
+}
+
 typedef struct ds_backend ds_backend;
 
 typedef struct ds_kernel {
@@ -61,6 +81,7 @@ typedef struct ds_kernel {
     void (*release)(ds_backend *backend, ds_step *step);
     unsigned in_place; /* bit i: out may lie in the buffer of input i */
     bool apart;        /* out may not lie in the buffer of the addend */
+    bool takes_half;   /* it reads and writes bf16 tensors itself; a backend asks no other */
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);
@@ -111,8 +132,6 @@ ds_code ds_ref_f64_create(ds_alloc *alloc, ds_backend **backend, ds_status *stat
 
 /* The backend of NVIDIA GPUs is a library of its own, found and loaded at run time; this is its one
    function. `stamp` must be DS_CUDA_STAMP of both sides: the structs of this header are shared. */
-typedef enum ds_precision { DS_FP32, DS_TF32, DS_BF16 } ds_precision;
-
 typedef struct ds_cuda_options {
     int ordinal; /* of the GPU */
     ds_precision precision;

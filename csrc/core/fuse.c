@@ -72,7 +72,8 @@ static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id
 {
     const ds_node *node = &plan->graph.nodes[next];
     *larger = *group;
-    if (group->active || !ds_same_shape(node->out.shape, plan->graph.nodes[last].out.shape))
+    if (group->active || !ds_same_shape(node->out.shape, plan->graph.nodes[last].out.shape) ||
+        plan->tensors[next].dtype != plan->tensors[last].dtype)
         return false;
     if (node->op == DS_OP_add && group->addend == DS_NONE && node->in[0] != node->in[1]) {
         larger->addend = node->in[0] == last ? node->in[1] : node->in[0];

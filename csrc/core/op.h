@@ -52,6 +52,7 @@ typedef struct ds_node {
     ds_id in[DS_MAX_INPUTS];
     int64_t attr[DS_MAX_ATTRS]; /* read it with DS_ATTR */
     ds_tensor out;              /* shape and kind; data only for constants and initial values */
+    bool is_gradient;           /* added by ds_graph_gradient */
     char name[64];              /* given by the caller; in messages and dumps */
 } ds_node;
 

@@ -42,6 +42,7 @@ static bool may_share(const ds_plan *plan, ds_id in, ds_id out, int32_t step)
     const ds_place *owner = &plan->places[plan->places[in].owner];
     return !plan->options.no_reuse && owner->value >= 0 && !owner->gathered &&
            plan->lives[owner->value].last == step &&
+           plan->tensors[in].dtype == plan->tensors[out].dtype &&
            plan->places[in].bytes == plan->places[out].bytes;
 }
 

@@ -17,17 +17,18 @@ static void mark_needed(ds_plan *plan, const ds_id *outputs, size_t count)
 
 static void describe_tensors(ds_plan *plan)
 {
-    const ds_dtype dtype = plan->backend->dtype;
+    ds_plan_choose_types(plan);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++) {
         const ds_node *node = &plan->graph.nodes[id];
         plan->groups[id] = (ds_group){.primary = id,
                                       .source = node->inputs ? node->in[0] : DS_NONE,
                                       .addend = DS_NONE,
                                       .gate = DS_NONE};
-        plan->tensors[id] = node->out;
-        plan->tensors[id].dtype = dtype;
+        const ds_dtype dtype = plan->tensors[id].dtype;
         const bool readable =
             node->op == DS_OP_constant && node->out.kind == DS_PLAIN && node->out.dtype == dtype;
+        plan->tensors[id] = node->out;
+        plan->tensors[id].dtype = dtype;
         if (!readable)
             plan->tensors[id].data = NULL;
     }
@@ -131,6 +132,7 @@ ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *
         return ds_fail(status, DS_BAD_VALUE, "compile: outputs is empty; name at least one node");
     DS_TRY(check_ids(graph, outputs, count, "output", status));
     DS_TRY(check_ids(graph, options.check, options.checks, "check", status));
+    DS_TRY(ds_check_precision(backend, options.precision, status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *plan, &plan, status));
     *plan = (ds_plan){
         .backend = backend, .alloc = backend->alloc, .nodes = graph->count, .options = options};

@@ -1,5 +1,5 @@
-/* The inside of a plan, shared by the passes that build it (fuse.c, schedule.c, place.c,
-   plan.c), by exec.c and by dump.c. */
+/* The inside of a plan, shared by the passes that build it (precision.c, fuse.c, schedule.c,
+   place.c, plan.c), by exec.c and by dump.c. */
 #ifndef DS_CORE_PLAN_IMPL_H
 #define DS_CORE_PLAN_IMPL_H
 
@@ -65,6 +65,10 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS]);
 
 /* Fills a step for the group that ends in `id`. */
 void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step);
+
+/* precision.c */
+ds_code ds_check_precision(const ds_backend *backend, ds_precision precision, ds_status *status);
+void ds_plan_choose_types(ds_plan *plan);
 
 ds_code ds_plan_fuse(ds_plan *plan, ds_status *status);
 ds_code ds_plan_schedule(ds_plan *plan, const ds_id *outputs, size_t count, ds_status *status);

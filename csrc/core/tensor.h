@@ -10,8 +10,20 @@
 
 typedef enum ds_dtype {
     DS_F32,
-    DS_F64, /* `ref` only: the reference of the tests */
+    DS_F64,  /* `ref` only: the reference of the tests */
+    DS_BF16, /* some maps of a plan; see ds_precision */
 } ds_dtype;
+
+/* How the tensors of a plan are stored and multiplied. In bf16, maps of more than 4 channels are
+   stored as bf16, in mixed those of gradients alone; all else is fp32. A convolution that reads or
+   writes a bf16 map rounds its operands, weights too, to bf16 and sums their products in fp32;
+   every other op computes in fp32. A result is rounded once, where it is stored. */
+typedef enum ds_precision {
+    DS_PRECISION_FP32,
+    DS_PRECISION_TF32, /* `cuda` only: convolutions may round their operands to tf32 */
+    DS_PRECISION_BF16,
+    DS_PRECISION_MIXED,
+} ds_precision;
 
 /* Where a backend may choose its own layout. */
 typedef enum ds_kind {
@@ -46,9 +58,14 @@ static inline bool ds_is_scalar(ds_shape s)
     return ds_count(s) == 1;
 }
 
+static inline bool ds_is_half(const ds_tensor *tensor)
+{
+    return tensor->dtype == DS_BF16;
+}
+
 static inline size_t ds_dtype_bytes(ds_dtype dtype)
 {
-    return dtype == DS_F64 ? sizeof(double) : sizeof(float);
+    return dtype == DS_F64 ? sizeof(double) : dtype == DS_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 
 #endif

@@ -18,30 +18,38 @@ static const entry KERNELS[] = {
 
 static bool takes(const ds_backend *backend, const ds_kernel *kernel, const ds_step *step)
 {
+    if (ds_step_has_half(step) && !kernel->takes_half)
+        return false;
     return kernel->accepts ? kernel->accepts(backend, step) : ds_no_epilogue(step);
 }
 
-static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
+const ds_kernel *ds_cpu_find(const ds_backend *backend, const ds_step *step)
 {
     for (const entry *e = KERNELS; e->kernel; e++)
         if (e->op == step->op && takes(backend, e->kernel, step))
             return e->kernel;
-    return takes(backend, &ds_cpu_fallback, step) ? &ds_cpu_fallback : NULL;
+    const ds_kernel *last = ds_step_has_half(step) ? &ds_cpu_widened : &ds_cpu_fallback;
+    return takes(backend, last, step) ? last : NULL;
 }
 
 static size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
 {
     (void)backend;
-    return (size_t)ds_stored(tensor) * sizeof(float);
+    return ds_stored_bytes(tensor);
 }
 
-/* Element (n, c, pixel) of a tensor in this layout. */
+/* Element (n, c, pixel) of a tensor of floats in this layout. */
 static float *element(const ds_tensor *t, int64_t n, int64_t c, int64_t pixel)
 {
     const int64_t pixels = t->shape.h * t->shape.w;
     if (!ds_is_blocked(t))
         return (float *)t->data + (n * t->shape.c + c) * pixels + pixel;
     return ds_block(t, n, c / DS_BLOCK) + pixel * DS_BLOCK + c % DS_BLOCK;
+}
+
+static ds_bf16 *half_element(const ds_tensor *t, int64_t n, int64_t c, int64_t pixel)
+{
+    return ds_half_block(t, n, c / DS_HALF_BLOCK) + pixel * DS_HALF_BLOCK + c % DS_HALF_BLOCK;
 }
 
 static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor)
@@ -59,8 +67,11 @@ static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const 
     memset(tensor->data, 0, bytes(backend, tensor));
     const double *from = planar;
     for (int64_t map = 0; map < s.n * s.c; map++)
-        for (int64_t p = 0; p < pixels; p++)
-            *element(tensor, map / s.c, map % s.c, p) = (float)*from++;
+        for (int64_t p = 0; p < pixels; p++, from++)
+            if (ds_is_half(tensor))
+                *half_element(tensor, map / s.c, map % s.c, p) = ds_narrow((float)*from);
+            else
+                *element(tensor, map / s.c, map % s.c, p) = (float)*from;
 }
 
 static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)
@@ -78,16 +89,18 @@ static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, d
     double *to = planar;
     for (int64_t map = 0; map < s.n * s.c; map++)
         for (int64_t p = 0; p < pixels; p++)
-            *to++ = *element(tensor, map / s.c, map % s.c, p);
+            *to++ = ds_is_half(tensor) ? ds_widen(*half_element(tensor, map / s.c, map % s.c, p))
+                                       : *element(tensor, map / s.c, map % s.c, p);
 }
 
 static bool all_finite(ds_backend *backend, const ds_tensor *tensor)
 {
     const float *data = tensor->data;
+    const ds_bf16 *half = tensor->data;
     const int64_t count = ds_stored(tensor);
     (void)backend;
     for (int64_t i = 0; i < count; i++)
-        if (!isfinite(data[i]))
+        if (!isfinite(ds_is_half(tensor) ? ds_widen(half[i]) : data[i]))
             return false;
     return true;
 }
@@ -110,7 +123,7 @@ ds_code ds_cpu_create(ds_alloc *alloc, int threads, ds_cpu_level level, ds_backe
                             .dtype = DS_F32,
                             .alloc = alloc,
                             .level = level,
-                            .find = find,
+                            .find = ds_cpu_find,
                             .bytes = bytes,
                             .pack = pack,
                             .unpack = unpack,

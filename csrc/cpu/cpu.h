@@ -1,7 +1,7 @@
 /* Shared by the kernels of the CPU backend: the layout. Feature maps of more than 4 channels lie in
-   blocks of 16 channels, (N, ceil(C / 16), H, W, 16), so that one pixel of a block is one cache
-   line and one AVX-512 register. Lanes beyond C are zero in every tensor, always; kernels keep it
-   so. Everything else is planar. */
+   blocks of 16 channels, (N, ceil(C / 16), H, W, 16), or of 32 where they are bf16, so that one
+   pixel of a block is one cache line and one AVX-512 register. Lanes beyond C are zero in every
+   tensor, always; kernels keep it so. Everything else is planar. */
 #ifndef DS_CPU_CPU_H
 #define DS_CPU_CPU_H
 
@@ -21,14 +21,33 @@ static inline int64_t ds_blocks(int64_t channels)
     return (channels + DS_BLOCK - 1) / DS_BLOCK;
 }
 
-/* Floats of a tensor, empty lanes included. */
+static inline int64_t ds_half_blocks(int64_t channels)
+{
+    return (channels + DS_HALF_BLOCK - 1) / DS_HALF_BLOCK;
+}
+
+/* Values of a tensor, empty lanes included. */
 static inline int64_t ds_stored(const ds_tensor *t)
 {
     const ds_shape s = t->shape;
-    return ds_is_blocked(t) ? s.n * ds_blocks(s.c) * DS_BLOCK * s.h * s.w : ds_count(s);
+    const int64_t lanes =
+        ds_is_half(t) ? ds_half_blocks(s.c) * DS_HALF_BLOCK : ds_blocks(s.c) * DS_BLOCK;
+    return ds_is_blocked(t) ? s.n * lanes * s.h * s.w : ds_count(s);
 }
 
-/* Pixel (0, 0) of block b of picture n of a blocked tensor. */
+static inline size_t ds_stored_bytes(const ds_tensor *t)
+{
+    return (size_t)ds_stored(t) * ds_dtype_bytes(t->dtype);
+}
+
+/* Pixel (0, 0) of block b of picture n of a bf16 tensor. */
+static inline ds_bf16 *ds_half_block(const ds_tensor *t, int64_t n, int64_t b)
+{
+    const ds_shape s = t->shape;
+    return (ds_bf16 *)t->data + (n * ds_half_blocks(s.c) + b) * s.h * s.w * DS_HALF_BLOCK;
+}
+
+/* Pixel (0, 0) of block b of picture n of a blocked tensor of floats. */
 static inline float *ds_block(const ds_tensor *t, int64_t n, int64_t b)
 {
     const ds_shape s = t->shape;
@@ -43,6 +62,16 @@ static inline bool ds_no_epilogue(const ds_step *step)
 /* Between planar floats and a blocked tensor. */
 void ds_cpu_block(ds_pool *pool, const float *planar, const ds_tensor *blocked);
 void ds_cpu_unblock(ds_pool *pool, const ds_tensor *blocked, float *planar);
+
+/* Between a bf16 tensor and a blocked one of floats. */
+void ds_cpu_widen(ds_backend *backend, const ds_tensor *half, const ds_tensor *floats);
+void ds_cpu_narrow(ds_backend *backend, const ds_tensor *floats, const ds_tensor *half);
+
+/* The kernel for a step, or NULL. */
+const ds_kernel *ds_cpu_find(const ds_backend *backend, const ds_step *step);
+
+/* Runs a step that has bf16 tensors with the kernel for floats, on copies. */
+extern const ds_kernel ds_cpu_widened;
 
 /* Runs an op on ref, with the layouts changed before and after. */
 extern const ds_kernel ds_cpu_fallback;

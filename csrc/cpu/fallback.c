@@ -5,15 +5,6 @@
 
 #include <string.h>
 
-static const ds_kernel *const REF[DS_OP_COUNT] = {
-#define OP(name, fewest, most, text, attributes) &DS_REF(name),
-#define INT(name, value)
-#define REAL(name, value)
-#define FLAG(name, value)
-#define CHOICE(name, value, names)
-#include "core/ops.def"
-};
-
 /* The step as ref sees it. */
 typedef struct inner {
     ds_step step;
@@ -31,8 +22,8 @@ static size_t copy_bytes(const ds_tensor *tensor)
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     (void)backend;
-    return !step->prologue.active && ds_no_epilogue(step) && REF[step->op]->run &&
-           !REF[step->op]->prepare;
+    const ds_kernel *kernel = DS_REF(kernel)(step->op);
+    return !step->prologue.active && ds_no_epilogue(step) && kernel->run && !kernel->prepare;
 }
 
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -68,7 +59,7 @@ static void run(ds_backend *backend, const ds_step *step)
     self->out.data = ds_is_blocked(step->out) ? (void *)copy : step->out->data;
     if (mutates) /* the output is the first input after the change */
         self->out.data = self->in[0].data;
-    REF[step->op]->run(backend, &self->step);
+    DS_REF(kernel)(step->op)->run(backend, &self->step);
     for (int i = 0; i < step->inputs; i++)
         if ((mutates >> i & 1) && ds_is_blocked(step->in[i]))
             ds_cpu_block(backend->pool, self->in[i].data, step->in[i]);

@@ -2,6 +2,7 @@
 #ifndef DS_CPU_SLOTS_H
 #define DS_CPU_SLOTS_H
 
+#include "base/bf16.h"
 #include "base/cpu.h"
 
 #include <stdbool.h>
@@ -9,8 +10,9 @@
 #include <stdint.h>
 
 enum {
-    DS_BLOCK = 16,   /* channels side by side in a feature map */
-    WINO_GROUP = 64, /* output channels that are computed together */
+    DS_BLOCK = 16,      /* channels side by side in a feature map */
+    DS_HALF_BLOCK = 32, /* in one of bf16 */
+    WINO_GROUP = 64,    /* output channels that are computed together */
 };
 
 /* Interpolation points of winograd.c: 0, A, -A, B, -B and infinity. */

@@ -83,12 +83,12 @@ static bool is_free(ds_py_plan *self)
     return false;
 }
 
-/* "fp32", "tf32" or "bf16" as a number; DS_BF16 + 1 where it is none of them. */
+/* A precision's name as a number; DS_PRECISION_MIXED + 1 where it is none. */
 static ds_precision precision_of(const char *name)
 {
-    static const char *const names[] = {"fp32", "tf32", "bf16"};
-    ds_precision precision = DS_FP32;
-    while (precision <= DS_BF16 && strcmp(names[precision], name) != 0)
+    static const char *const names[] = {"fp32", "tf32", "bf16", "mixed"};
+    ds_precision precision = DS_PRECISION_FP32;
+    while (precision <= DS_PRECISION_MIXED && strcmp(names[precision], name) != 0)
         precision++;
     return precision;
 }
@@ -117,7 +117,6 @@ static bool check_options(const ds_module_state *state, const compile_options *o
     const char *backend = options->backend;
     const bool wide = strcmp(options->dtype, "float64") == 0;
     const bool cuda = strcmp(backend, "cuda") == 0, ref = strcmp(backend, "ref") == 0;
-    const ds_precision precision = precision_of(options->precision);
     if (!cuda && !ref && strcmp(backend, "cpu") != 0)
         PyErr_Format(PyExc_ValueError, "compile: backend='%s' must be one of cpu|ref|cuda",
                      backend);
@@ -127,12 +126,9 @@ static bool check_options(const ds_module_state *state, const compile_options *o
     else if (wide && !ref)
         PyErr_SetString(PyExc_ValueError,
                         "compile: dtype='float64' must be 'float32' unless backend='ref'");
-    else if (precision > DS_BF16)
-        PyErr_Format(PyExc_ValueError, "compile: precision='%s' must be one of fp32|tf32|bf16",
-                     options->precision);
-    else if (precision != DS_FP32 && !cuda)
+    else if (precision_of(options->precision) > DS_PRECISION_MIXED)
         PyErr_Format(PyExc_ValueError,
-                     "compile: precision='%s' must be 'fp32' unless backend='cuda'",
+                     "compile: precision='%s' must be one of fp32|tf32|bf16|mixed",
                      options->precision);
     else if (options->ordinal < 0)
         PyErr_Format(PyExc_ValueError, "compile: ordinal=%d must be at least 0", options->ordinal);
@@ -170,6 +166,7 @@ static bool build(ds_py_plan *self, const compile_options *options, const ds_id 
     ds_cpu_level level = DS_CPU_PORTABLE;
     const ds_plan_options plan_options = {.check = check,
                                           .checks = checks,
+                                          .precision = precision_of(options->precision),
                                           .no_reuse = !options->reuse,
                                           .poison = options->poison != 0};
     if (!choose_level(options->level, &level))

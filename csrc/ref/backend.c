@@ -13,12 +13,19 @@ static const ds_kernel *const KERNELS[DS_OP_COUNT] = {
 #include "core/ops.def"
 };
 
+const ds_kernel *DS_REF(kernel)(ds_op op)
+{
+    return KERNELS[op];
+}
+
 static const ds_kernel *find(const ds_backend *backend, const ds_step *step)
 {
     const ds_kernel *kernel = KERNELS[step->op];
     (void)backend;
     const bool fused = step->prologue.active || step->epilogue.active || step->epilogue.addend;
-    return fused || !kernel->run ? NULL : kernel;
+    if (fused || !kernel->run)
+        return NULL;
+    return ds_step_has_half(step) ? &DS_REF(rounded) : kernel;
 }
 
 static size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
@@ -35,6 +42,8 @@ static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const 
     for (int64_t i = 0; i < count; i++)
         to[i] = dtype == DS_F64 ? (ds_real)((const double *)planar)[i]
                                 : (ds_real)((const float *)planar)[i];
+    if (ds_is_half(tensor))
+        DS_REF(round)(to, to, count);
 }
 
 static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)

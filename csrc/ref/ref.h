@@ -21,6 +21,14 @@ typedef float ds_real;
 #define CHOICE(name, value, names)
 #include "core/ops.def"
 
+const ds_kernel *DS_REF(kernel)(ds_op op);
+
+/* Runs the kernel of a step that has bf16 tensors. */
+extern const ds_kernel DS_REF(rounded);
+
+/* Rounds floats to what bf16 holds; `to` may be `from`. */
+void DS_REF(round)(const ds_real *from, ds_real *to, int64_t count);
+
 static inline ds_real *ds_real_data(const ds_tensor *tensor)
 {
     return tensor->data;

@@ -1,6 +1,8 @@
 /* All templates, in the instruction set whose words were included before; forgets the words. */
 #include "cpu/k/finish.h"
 
+#include "cpu/k/half.h"
+
 #include "cpu/k/depthwise.h"
 
 #include "cpu/k/direct.h"
@@ -49,3 +51,5 @@ static const ds_slots DS_SLOT(table) = {
 #undef v_sum
 #undef v_greater
 #undef v_power_of_two
+#undef v_widen
+#undef v_narrow

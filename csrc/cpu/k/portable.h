@@ -43,3 +43,17 @@ static inline vec DS_SLOT(where)(ds_portable_mask mask, vec x, vec y)
 #define v_greater(a, b, x, y) DS_SLOT(where)((a) > (b), x, y)
 /* 2^n, where n is the whole number in the low bits of a sum with 1.5 * 2^23 */
 #define v_power_of_two(a) ((vec)(((ds_portable_bits)(a) << 23) + (127u << 23)))
+
+/* Between bf16 in memory and floats. */
+static inline vec DS_SLOT(from_bf16)(const ds_bf16 *p)
+{
+    return (vec){ds_widen(p[0]), ds_widen(p[1]), ds_widen(p[2]), ds_widen(p[3])};
+}
+
+static inline void DS_SLOT(to_bf16)(ds_bf16 *p, vec a)
+{
+    for (int i = 0; i < LANES; i++)
+        p[i] = ds_narrow(a[i]);
+}
+#define v_widen(p) DS_SLOT(from_bf16)(p)
+#define v_narrow(p, a) DS_SLOT(to_bf16)(p, a)
