@@ -25,14 +25,9 @@ const ds_kernel *find(const ds_backend *backend, const ds_step *step)
     return NULL;
 }
 
-size_t element_bytes(const ds_backend *backend, const ds_tensor *tensor)
+size_t bytes(const ds_backend *, const ds_tensor *tensor)
 {
-    return ds_is_half(backend, tensor) ? sizeof(ds_bf16) : sizeof(float);
-}
-
-size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
-{
-    return (size_t)ds_count(tensor->shape) * element_bytes(backend, tensor);
+    return (size_t)ds_count(tensor->shape) * ds_dtype_bytes(tensor->dtype);
 }
 
 /* The place of planar element i in the layout of the view. */
@@ -303,7 +298,6 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
                   .destroy = destroy};
     cuda->ordinal = options->ordinal;
     cuda->precision = options->precision;
-    cuda->half = options->precision == DS_BF16;
     *out = &cuda->base;
     DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
                  status));

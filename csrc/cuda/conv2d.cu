@@ -82,14 +82,14 @@ size_t bytes_of(ds_shape s, bool half)
 }
 
 /* Whether a tensor can be handed to cuDNN as it lies. */
-bool fits(const ds_backend *backend, const ds_tensor *t, ds_shape wanted, bool half)
+bool fits(const ds_tensor *t, ds_shape wanted, bool half)
 {
-    return t->kind == DS_MAP && ds_same_shape(t->shape, wanted) && ds_is_half(backend, t) == half;
+    return t->kind == DS_MAP && ds_same_shape(t->shape, wanted) && ds_is_half(t) == half;
 }
 
-void choose_shapes(const ds_backend *backend, const problem *p, layout *l)
+void choose_shapes(const problem *p, const ds_step *step, layout *l)
 {
-    l->half = ds_cuda_of(backend)->half;
+    l->half = ds_step_rounds(step);
     l->x = p->x;
     l->w = p->w;
     l->y = p->y;
@@ -104,22 +104,22 @@ void choose_shapes(const ds_backend *backend, const problem *p, layout *l)
 }
 
 /* The result's type: cuDNN sums gradients of weights into bf16 only. */
-bool half_result(const ds_backend *backend, const ds_step *step, const layout *l)
+bool half_result(const ds_step *step, const layout *l)
 {
-    return l->half && (step->op == DS_OP_conv2d_backward_weight || ds_is_half(backend, step->out));
+    return l->half && (step->op == DS_OP_conv2d_backward_weight || ds_is_half(step->out));
 }
 
-void choose_copies(const ds_backend *backend, const problem *p, const ds_step *step, layout *l)
+void choose_copies(const problem *p, const ds_step *step, layout *l)
 {
-    const bool out_half = half_result(backend, step, l);
+    const bool out_half = half_result(step, l);
     const ds_shape a = p->direction == DS_CONV_BACKWARD_INPUT ? l->y : l->x;
     const ds_shape b = p->direction == DS_CONV_BACKWARD_WEIGHT ? l->y : l->w;
     const ds_shape out = p->direction == DS_CONV_FORWARD          ? l->y
                          : p->direction == DS_CONV_BACKWARD_INPUT ? l->x
                                                                   : l->w;
-    l->a_bytes = fits(backend, p->a, a, l->half) ? 0 : bytes_of(a, l->half);
-    l->b_bytes = l->weights || fits(backend, p->b, b, l->half) ? 0 : bytes_of(b, l->half);
-    l->out_bytes = fits(backend, step->out, out, out_half) ? 0 : bytes_of(out, out_half);
+    l->a_bytes = fits(p->a, a, l->half) ? 0 : bytes_of(a, l->half);
+    l->b_bytes = l->weights || fits(p->b, b, l->half) ? 0 : bytes_of(b, l->half);
+    l->out_bytes = fits(step->out, out, out_half) ? 0 : bytes_of(out, out_half);
 }
 
 /* Constant weights are turned once, on the host. */
@@ -145,13 +145,24 @@ exit:
     return status->code;
 }
 
-/* Whether cuDNN could compute the end of the step too: only in place and only with ReLU. */
+/* Whether cuDNN could compute the end of the step too: only in place, only with ReLU, and only
+   where what it reads is of the result's type. */
 bool may_fuse(const problem *p, const ds_step *step, const layout *l)
 {
     const ds_epilogue *e = &step->epilogue;
     const bool folds = p->direction == DS_CONV_BACKWARD_INPUT && p->reflect;
-    return !l->out_bytes && !folds && (!e->active || e->activation == DS_RELU) &&
+    const bool half = ds_is_half(step->out);
+    const bool mixed =
+        (e->addend && ds_is_half(e->addend) != half) || (e->gate && ds_is_half(e->gate) != half);
+    return !l->out_bytes && !folds && !mixed && (!e->active || e->activation == DS_RELU) &&
            (p->bias || e->addend || e->active);
+}
+
+/* In mixed precision too: what is not in bf16 there is the forward pass. */
+bool may_use_tf32(const ds_backend *backend)
+{
+    const ds_precision precision = ds_cuda_of(backend)->precision;
+    return precision == DS_PRECISION_TF32 || precision == DS_PRECISION_MIXED;
 }
 
 /* Asks for the convolution with its end, and without where that is not to be had. */
@@ -168,8 +179,8 @@ ds_code plan_conv(ds_backend *backend, const problem *p, const ds_step *step, la
                                p->reflect ? 0 : p->pad,
                                p->dilation,
                                l->half,
-                               half_result(backend, step, l),
-                               ds_cuda_of(backend)->precision == DS_TF32,
+                               half_result(step, l),
+                               may_use_tf32(backend),
                                false,
                                false,
                                false,
@@ -194,12 +205,12 @@ ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     size_t bytes = 0;
     DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *l, &l, status));
     step->prepared = l;
-    choose_shapes(backend, &p, l);
+    choose_shapes(&p, step, l);
     if (p.direction != DS_CONV_BACKWARD_WEIGHT && step->constant[1]) {
         DS_TRY(upload_weights(backend, &p, l, status));
         step->prepared_bytes = bytes_of(l->w, l->half);
     }
-    choose_copies(backend, &p, step, l);
+    choose_copies(&p, step, l);
     DS_TRY(plan_conv(backend, &p, step, l, &bytes, status));
     step->workspace_bytes = l->a_bytes + l->b_bytes + l->out_bytes + bytes;
     step->variant = ds_conv_name(l->conv);
@@ -354,7 +365,7 @@ void run(ds_backend *backend, const ds_step *step)
     const ds_shape made = p.direction == DS_CONV_BACKWARD_WEIGHT  ? l->w
                           : p.direction == DS_CONV_BACKWARD_INPUT ? l->x
                                                                   : l->y;
-    const bool half = half_result(backend, step, l);
+    const bool half = half_result(step, l);
     if (p.direction == DS_CONV_BACKWARD_INPUT && p.reflect)
         run_fold(backend, step, p, packed(made, half, o.out));
     else if (l->out_bytes || o.bias || step->epilogue.active || step->epilogue.addend)

@@ -1,8 +1,7 @@
 /* Shared by the kernels of the CUDA backend: the layout, how to address it, and three ways to go
    through tensors in parallel (each, sum, sum_maps) that nearly every op is made of.
 
-   Layout: maps are NHWC, all else is planar NCHW. In bf16 precision maps of more than 4 channels
-   are stored as bf16; images, statistics, losses and whatever is no map stay fp32.
+   Layout: maps are NHWC, all else is planar NCHW.
 
    The files of this folder also compile with a C++ compiler, against the emulator of the tests,
    which defines DS_LAUNCH and DS_SHARED in its cuda_runtime.h. */
@@ -10,6 +9,7 @@
 #define DS_CUDA_DEVICE_H
 
 extern "C" {
+#include "base/bf16.h"
 #include "core/backend.h"
 }
 
@@ -30,7 +30,6 @@ constexpr int DS_SUM_CHUNK = 4096;   /* elements of a block of a sum, or more */
 constexpr int DS_MAP_LANES = 32;     /* neighbouring channels in a block of sum_maps */
 constexpr int DS_MAP_ROWS = 8;       /* pixels at a time in a block of sum_maps */
 constexpr int DS_MAP_CHUNK = 2048;   /* pixels of a block of sum_maps */
-constexpr int DS_IMAGE_CHANNELS = 4; /* maps of up to so many channels are images, in fp32 */
 
 struct ds_cuda {
     ds_backend base; /* first: a ds_backend is one of these */
@@ -40,7 +39,6 @@ struct ds_cuda {
     const char *failed_in;
     int ordinal; /* of the GPU */
     ds_precision precision;
-    bool half;                            /* precision is DS_BF16 */
     struct ds_conv_library *convolutions; /* NULL until the first */
 };
 
@@ -66,26 +64,6 @@ ds_code ds_cuda_upload(ds_backend *backend, const void *host, size_t bytes, void
                        ds_status *status);
 void ds_cuda_free(ds_backend *backend, void *memory);
 
-/* bf16 as its bits; rounds to nearest, ties to even, and keeps NaN. */
-typedef uint16_t ds_bf16;
-
-__host__ __device__ static inline float ds_widen(ds_bf16 bits)
-{
-    const uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
-
-__host__ __device__ static inline ds_bf16 ds_narrow(float value)
-{
-    uint32_t word;
-    memcpy(&word, &value, sizeof word);
-    if ((word & 0x7fffffffu) > 0x7f800000u)
-        return (ds_bf16)(word >> 16 | 0x40u);
-    return (ds_bf16)((word + 0x7fffu + (word >> 16 & 1u)) >> 16);
-}
-
 /* A tensor as kernels see it: where its elements lie. Steps are counted in elements; a step of 0
    repeats a value, as broadcasting wants. */
 struct ds_view {
@@ -95,16 +73,10 @@ struct ds_view {
     bool map, half;
 };
 
-static inline bool ds_is_half(const ds_backend *backend, const ds_tensor *t)
-{
-    return ds_cuda_of(backend)->half && t->kind == DS_MAP && t->shape.c > DS_IMAGE_CHANNELS;
-}
-
-static inline ds_view ds_view_of(const ds_backend *backend, const ds_tensor *t)
+static inline ds_view ds_view_of(const ds_backend *, const ds_tensor *t)
 {
     const ds_shape s = t->shape;
-    ds_view v = {t->data, s, s.c * s.h * s.w,   s.h * s.w,
-                 s.w,     1, t->kind == DS_MAP, ds_is_half(backend, t)};
+    ds_view v = {t->data, s, s.c * s.h * s.w, s.h * s.w, s.w, 1, t->kind == DS_MAP, ds_is_half(t)};
     if (v.map) {
         v.c = 1;
         v.w = s.c;
