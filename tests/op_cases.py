@@ -90,6 +90,36 @@ class Case:
         return (4 * np.sqrt(self.terms) + 8) * EPS * size
 
 
+# bf16 -----------------------------------------------------------------------------------------
+
+# A float is off by at most half a step of 2^-7 once it is bf16.
+BF16_ERROR = 2.0**-8
+IMAGE_CHANNELS = 4  # maps of up to so many stay in fp32
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """Round to bf16."""
+    bits = array.astype(np.float32).view(np.uint32)
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(array.dtype)
+
+
+def is_half(shape: tuple[int, ...], kind: str) -> bool:
+    """Return whether a tensor is stored as bf16 in that precision."""
+    return kind == "map" and shape[1] > IMAGE_CHANNELS
+
+
+def half_inputs(case: Case, shape: tuple[int, ...], kind: str) -> Arrays:
+    """Return a case's values as the op sees them in bf16, given the shape and kind of its result.
+
+    A convolution rounds both of its operands where any of its maps is bf16.
+    """
+    half = [is_half(operand.shape, operand.kind) for operand in case.operands]
+    if case.op.startswith("conv2d") and (any(half) or is_half(shape, kind)):
+        half[:2] = True, True
+    return [narrow(x) if h else x for x, h in zip(case.inputs(), half, strict=True)]
+
+
 def fill(operand: Operand, rng: np.random.Generator) -> np.ndarray:
     """Return values for an operand."""
     shape, count = operand.shape, int(np.prod(operand.shape))

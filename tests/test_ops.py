@@ -7,7 +7,18 @@ import numpy as np
 import op_cases
 import pytest
 from method_cases import METHODS
-from op_cases import INTEGER_CONVOLUTIONS, WINOGRAD_ERROR, Arrays, Case, Operand, conv
+from op_cases import (
+    BF16_ERROR,
+    INTEGER_CONVOLUTIONS,
+    WINOGRAD_ERROR,
+    Arrays,
+    Case,
+    Operand,
+    conv,
+    half_inputs,
+    is_half,
+    narrow,
+)
 
 from depthstyle import _core
 
@@ -70,11 +81,11 @@ def reference(case: Case, inputs: Arrays) -> np.ndarray:
     return Program(case, inputs, backend="ref", dtype="float64")(inputs)[0]
 
 
-def compile_on(case: Case, inputs: Arrays, backend: str, threads: int = 1) -> Program:
+def compile_on(case: Case, inputs: Arrays, backend: str, threads: int = 1, **options) -> Program:
     """Return the op in float32 on "ref" or on a CPU level."""
     if backend == "ref":
-        return Program(case, inputs, backend="ref", dtype="float32")
-    return Program(case, inputs, backend="cpu", cpu_level=backend, threads=threads)
+        return Program(case, inputs, backend="ref", dtype="float32", **options)
+    return Program(case, inputs, backend="cpu", cpu_level=backend, threads=threads, **options)
 
 
 def uses_winograd(program: Program) -> bool:
@@ -108,6 +119,45 @@ def test_value_on_every_backend(case):
         else:
             excess = np.abs(found - expected) - bound
             assert excess.max() <= 0, (backend, np.unravel_index(excess.argmax(), found.shape))
+
+
+@cases(CASES)
+def test_value_in_bf16(case):
+    """In float32 from rounded inputs, and the result rounded once where it is a map."""
+    node = compile_on(case, case.inputs(), "ref").node
+    inputs = half_inputs(case, node.shape, node.kind)
+    expected = reference(case, inputs)
+    bound = case.bound(inputs, lambda absolute: reference(case, absolute))
+    half = is_half(node.shape, node.kind)
+    if half and case.terms == 0:
+        expected = narrow(expected)
+    elif half:
+        bound = bound + BF16_ERROR * (np.abs(expected) + bound)
+    for backend in BACKENDS:
+        program = compile_on(case, inputs, backend, precision="bf16")
+        (found,) = program(inputs)
+        if half:
+            np.testing.assert_array_equal(found, narrow(found), err_msg=backend)
+        if uses_winograd(program):
+            assert relative_error(found, expected) < WINOGRAD_ERROR + BF16_ERROR, backend
+        else:
+            excess = np.abs(found - expected) - bound
+            assert excess.max() <= 0, (backend, np.unravel_index(excess.argmax(), found.shape))
+
+
+@cases([case for case in CASES if case.differentiable])
+def test_gradients_in_mixed_precision(case):
+    """The definition's, but for values that a rounding error carries over to the next bf16."""
+    inputs = case.inputs()
+    plans = {
+        backend: compile_on(case, inputs, backend, gradients=True, precision="mixed")
+        for backend in BACKENDS
+    }
+    weight = np.random.default_rng(1).standard_normal(plans["ref"].node.shape)
+    expected = plans["ref"].gradients(inputs, weight)
+    for backend in LEVELS:
+        for a, b in zip(plans[backend].gradients(inputs, weight), expected, strict=True):
+            assert relative_error(a, b) < BF16_ERROR, backend
 
 
 @cases(CASES)
