@@ -16,6 +16,7 @@ DEPTHSTYLE_CUDA_ARCHITECTURES=80,90,100
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from pathlib import Path
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 FOLDERS = ("base", "core", "ops", "optim", "ref", "cpu", "py")
@@ -36,6 +38,28 @@ COMMON = [
     *("-std=gnu11", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
     *("-Wall", "-Wextra", "-Wshadow"),
 ]
+
+# Instructions that not every compiler knows: the macro that says it does, and a function that needs
+# them. The engine leaves out the processor levels whose macro is missing.
+INSTRUCTIONS = {
+    "DS_HAS_AVX512_BF16": """
+        #include <immintrin.h>
+        __attribute__((target("avx512f,avx512bf16"))) __m512 probe(__m512 c, __m512bh a)
+        {
+            return _mm512_dpbf16_ps(c, a, a);
+        }
+    """,
+    "DS_HAS_AMX": """
+        #include <immintrin.h>
+        __attribute__((target("amx-tile,amx-bf16"))) void probe(const void *tile)
+        {
+            _tile_loadconfig(tile);
+            _tile_loadd(1, tile, 64);
+            _tile_dpbf16ps(0, 1, 2);
+            _tile_release();
+        }
+    """,
+}
 
 CUDA_LIBRARY = "libdepthstyle_cuda.so"
 CUDA_NEEDS = ("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c")
@@ -67,9 +91,10 @@ class BuildEngine(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile the objects, then let setuptools link them."""
-        jobs = [(source, []) for source in ext.sources]
+        known = self._known_instructions() if platform.machine() in ("x86_64", "AMD64") else []
+        jobs = [(source, known) for source in ext.sources]
         jobs += [
-            (source, [("DS_REAL_IS_DOUBLE", "1")])
+            (source, [*known, ("DS_REAL_IS_DOUBLE", "1")])
             for source in ext.sources
             if Path(source).parent.name == "ref"
         ]
@@ -88,9 +113,26 @@ class BuildEngine(build_ext):
         if built.exists():
             shutil.copy2(built, ROOT / "depthstyle")
 
+    def _known_instructions(self) -> list[tuple[str, str]]:
+        """Return the macros of INSTRUCTIONS for what this compiler can make."""
+        known = []
+        folder = Path(self.build_temp, "probes")
+        folder.mkdir(parents=True, exist_ok=True)
+        for macro, text in INSTRUCTIONS.items():
+            source = folder / f"{macro.lower()}.c"
+            source.write_text(text)
+            try:
+                self.compiler.compile([str(source)], output_dir=str(folder), extra_postargs=["-w"])
+            except CompileError:
+                print(f"{macro} is not defined: this compiler cannot make such code")
+                break
+            known.append((macro, "1"))
+        return known
+
     def _compile(self, ext: Extension, source: str, macros: list[tuple[str, str]]) -> str:
         kind = "_".join(flag.strip("-") for flag in ext.extra_link_args) or "plain"
-        folder = Path(self.build_temp, kind.replace(",", "_"), "double" if macros else "single")
+        double = "double" if ("DS_REAL_IS_DOUBLE", "1") in macros else "single"
+        folder = Path(self.build_temp, kind.replace(",", "_"), double)
         built = folder / Path(source).with_suffix(".o")
         newest = max(os.path.getmtime(path) for path in [source, *ext.depends])
         if built.exists() and built.stat().st_mtime > newest:

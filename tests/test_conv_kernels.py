@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from levels import FP32_LEVELS
 
 from depthstyle import _core
 
@@ -46,7 +47,7 @@ def convolution(kernel: str, size: tuple[int, int], end: str):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_same_bits_for_any_number_of_threads(kernel):
     graph, outputs, feed = convolution(kernel, (13, 23), "alone")
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         one = graph.compile(outputs, cpu_level=level, threads=1).run(feed)
         for threads in (2, 3):
             more = graph.compile(outputs, cpu_level=level, threads=threads).run(feed)
@@ -58,7 +59,7 @@ def test_same_bits_for_any_number_of_threads(kernel):
 def test_gradient_added_to_another_in_its_buffer(kernel):
     graph, outputs, feed = convolution(kernel, (7, 11), "shared")
     expected = graph.compile(outputs, backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         found = graph.compile(outputs, cpu_level=level, threads=2, poison=True).run(feed)
         for a, b in zip(found, expected, strict=True):
             assert np.linalg.norm(a - b) < ERROR * np.linalg.norm(b), level
@@ -73,6 +74,6 @@ def test_output_larger_than_the_caches(channels):
     y = graph.conv2d(x, weight, pad=1)
     feed = {"x": rng.standard_normal(x.shape).astype(np.float32)}
     (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         (found,) = graph.compile([y], cpu_level=level, threads=2).run(feed)
         assert np.linalg.norm(found - expected) < ERROR * np.linalg.norm(expected), level

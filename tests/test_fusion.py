@@ -6,6 +6,7 @@ the gradient by the activation's derivative in the last pass of the backward con
 
 import numpy as np
 import pytest
+from levels import FP32_LEVELS
 
 from depthstyle import _core
 
@@ -59,7 +60,7 @@ def build(network: str, kind: str, with_addend: bool):
 def test_fused_ends_compute_what_separate_nodes_do(network, kind, with_addend):
     graph, outputs, feed = build(network, kind, with_addend)
     expected = graph.compile(outputs, backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         found = graph.compile(outputs, cpu_level=level, threads=2, poison=True).run(feed)
         for a, b in zip(found, expected, strict=True):
             assert np.linalg.norm(a - b) < 2 * ERROR * np.linalg.norm(b), level
@@ -90,7 +91,7 @@ def test_passes_take_in_an_addend_and_an_activation(op, channels, kind):
     y = getattr(graph, op)(x, *map(graph.constant, vectors), **attrs)
     y = graph.activation(graph.add(y, addend), kind=kind, alpha=0.3)
     (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 1 + (1 if kind in FUSED else 2)
         assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)
@@ -128,7 +129,7 @@ def test_convolutions_read_through_borders_and_enlargements(network, front):
     y = graph.activation(graph.conv2d(node, weight, **attrs), kind="relu")
     feed = {"x": rng.standard_normal(x.shape).astype(np.float32)}
     (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
         (found,) = plan.run(feed)
         assert np.linalg.norm(found - expected) < ERROR * np.linalg.norm(expected), level
@@ -158,7 +159,7 @@ def test_a_gated_sum_reads_its_gate_beside_its_operands():
     out = graph.activation_backward(graph.add(a, b), y, kind="relu")
     feed = {name: rng.standard_normal(shape).astype(np.float32) for name in "aby"}
     expected = np.where(feed["y"] > 0, feed["a"] + feed["b"], 0)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         plan = graph.compile([out], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 2
         np.testing.assert_array_equal(plan.run(feed)[0], expected)
@@ -178,7 +179,7 @@ def test_the_gradient_of_a_border_takes_in_an_addend_and_a_gate(channels):
     dx = graph.pad_backward(dy, top=1, bottom=1, left=1, right=1, mode="reflect")
     y = graph.activation_backward(graph.add(dx, graph.affine(addend, scale=2.0)), gate)
     (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
-    for level in _core.cpu_levels():
+    for level in FP32_LEVELS:
         plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 1 + 2
         assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)

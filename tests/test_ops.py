@@ -6,6 +6,7 @@ Rows: op_cases.py, and method_cases.py for the methods' own kernels.
 import numpy as np
 import op_cases
 import pytest
+from levels import FP32_LEVELS
 from method_cases import METHODS
 from op_cases import (
     BF16_ERROR,
@@ -23,7 +24,7 @@ from op_cases import (
 from depthstyle import _core
 
 CASES = [*op_cases.CASES, *METHODS]
-LEVELS = _core.cpu_levels()
+LEVELS = FP32_LEVELS
 BACKENDS = ["ref", *LEVELS]
 # More threads than rows of work, a number that divides nothing, and the plain case.
 THREADS = (1, 2, 5)

@@ -22,7 +22,7 @@
 const ds_slots *ds_cpu_slots(ds_cpu_level level)
 {
 #if defined(__x86_64__)
-    if (level == DS_CPU_AVX512)
+    if (level >= DS_CPU_AVX512)
         return &ds_table_avx512;
     if (level == DS_CPU_AVX2)
         return &ds_table_avx2;

@@ -14,7 +14,8 @@ bool ds_best_level(ds_cpu_level *level)
     *level = ds_cpu_detect(limit);
     if (*level != DS_CPU_LEVELS)
         return true;
-    PyErr_Format(PyExc_ValueError, "%s='%s' must be one of portable|neon|avx2|avx512", CPU_VARIABLE,
+    PyErr_Format(PyExc_ValueError,
+                 "%s='%s' must be one of portable|neon|avx2|avx512|avx512_bf16|amx", CPU_VARIABLE,
                  limit);
     return false;
 }
