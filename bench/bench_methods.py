@@ -1,7 +1,8 @@
 """Whole iterations and whole pictures of the methods, side by side with PyTorch.
 
 `python bench/bench_methods.py gatys --size 512 --json` prints a table and, as its last line, one
-JSON object. Needs PyTorch (`pip install torch==2.13.0`, a CPU build) beside depthstyle.
+JSON object; `--precision bf16` or `mixed` takes PyTorch's bf16 for a peer. Needs PyTorch
+(`pip install torch==2.13.0`, a CPU build) beside depthstyle.
 """
 
 from __future__ import annotations
@@ -9,38 +10,49 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from side_by_side import Contender, compare, report
+from side_by_side import Contender, compare, report, setting
 
 RESULTS = Path(__file__).resolve().parent / "results"
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "DEPTHSTYLE_CPU": "avx2"}
 
 
-def ours(size: int, threads: int, problem: str, environment: dict[str, str]) -> Contender:
+PEERS = {
+    "fp32": [("fp32", "channels_last"), ("fp32", "contiguous")],
+    "bf16": [("autocast", "channels_last"), ("bf16", "channels_last"), ("fp32", "channels_last")],
+}
+"""PyTorch's precisions and layouts; fp32 stands beside bf16 for the ratio to it."""
+PEERS["mixed"] = PEERS["bf16"]
+
+
+def ours(
+    args: argparse.Namespace, problem: str, size: int | None = None, environment: dict | None = None
+) -> Contender:
     """Return our contender."""
-    command = ["worker_gatys_ours.py", str(size), str(threads), problem]
+    common = [str(size or args.size), str(args.threads), args.precision]
     suffix = {"style": " style masks", "content": " content masks", "depth": " depth loss"}.get(
         problem, ""
     )
-    return Contender(f"depthstyle{suffix}", command, environment)
+    command = ["worker_gatys_ours.py", *common, problem]
+    return Contender(f"depthstyle {args.precision}{suffix}", command, environment or {})
 
 
 def against_pytorch(args: argparse.Namespace, name: str, problem: str) -> list[dict]:
-    """Compare one problem with PyTorch in both layouts, and compiled if asked for."""
+    """Compare one problem with PyTorch's settings, and its compiled one if asked for."""
     environment = AVX2 if args.cpu == "avx2" else {}
-    settings = [("channels_last", "eager"), ("contiguous", "eager")]
-    settings += [("contiguous", "compiled")] if args.compiled else []
+    chosen = [(*peer, "eager") for peer in PEERS[args.precision]]
+    if args.compiled:
+        chosen.append((chosen[0][0], "contiguous", "compiled"))
+    common = [str(args.size), str(args.threads)]
     peers = [
         Contender(
-            f"PyTorch fp32 {mode} {layout}",
-            ["worker_gatys_torch.py", str(args.size), str(args.threads), problem, layout, mode],
+            f"PyTorch {precision} {mode} {layout}",
+            ["worker_gatys_torch.py", *common, precision, problem, layout, mode],
             environment,
         )
-        for layout, mode in settings
+        for precision, layout, mode in chosen
     ]
-    level = " limited to AVX2" if args.cpu == "avx2" else ""
-    title = f"{name} {args.size}x{args.size}, {args.threads} threads{level}"
-    own = ours(args.size, args.threads, problem, environment)
-    return [compare(title, own, peers, args.rounds)]
+    title = f"{name} {args.size}x{args.size}, {setting(args, environment)}"
+    return [compare(title, ours(args, problem, environment=environment), peers, args.rounds)]
 
 
 def gatys(args: argparse.Namespace) -> list[dict]:
@@ -57,27 +69,24 @@ def masks(args: argparse.Namespace) -> list[dict]:
     """The same iteration with masks against the one without."""
     rows = []
     for kind in ("style", "content"):
-        masked = ours(args.size, args.threads, kind, {})
-        plain = ours(args.size, args.threads, "no", {})
-        name = f"plain / {kind}-masked iteration {args.size}x{args.size}"
+        masked, plain = ours(args, kind), ours(args, "no")
+        name = f"plain / {kind}-masked iteration {args.size}x{args.size}, {setting(args)}"
         rows.append(compare(name, masked, [plain], args.rounds))
     return rows
 
 
 def depth_loss(args: argparse.Namespace) -> list[dict]:
     """The same iteration with a depth loss (MiDaS small) against the one without."""
-    with_loss = ours(args.size, args.threads, "depth", {})
-    plain = ours(args.size, args.threads, "no", {})
+    with_loss, plain = ours(args, "depth"), ours(args, "no")
     name = f"plain iteration / with depth loss {args.size}x{args.size} (0.5: twice the time)"
-    return [compare(name, with_loss, [plain], args.rounds)]
+    return [compare(f"{name}, {setting(args)}", with_loss, [plain], args.rounds)]
 
 
 def scaling(args: argparse.Namespace) -> list[dict]:
     """Twice the size against the size; the ratio small / large is 0.25 at equal time per pixel."""
-    large = ours(2 * args.size, args.threads, "no", {})
-    small = ours(args.size, args.threads, "no", {})
+    large, small = ours(args, "no", 2 * args.size), ours(args, "no")
     name = f"iteration at {args.size} / at {2 * args.size} (0.25: the same time per pixel)"
-    return [compare(name, large, [small], args.rounds)]
+    return [compare(f"{name}, {setting(args)}", large, [small], args.rounds)]
 
 
 def main() -> None:
@@ -96,12 +105,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--precision", choices=tuple(PEERS), default="fp32")
     parser.add_argument("--cpu", choices=("best", "avx2"), default="best")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")
     args = parser.parse_args()
-    options = f" --cpu {args.cpu}" if args.cpu != "best" else ""
+    options = f" --precision {args.precision}" + (" --cpu avx2" if args.cpu == "avx2" else "")
     options += f" --rounds {args.rounds}" + (" --compiled" if args.compiled else "")
     command = f"python bench/bench_methods.py {args.what} --size {args.size}{options} --json"
     save = RESULTS / f"{args.save}.md" if args.save else None

@@ -1,7 +1,8 @@
-"""Networks beside PyTorch, ONNX Runtime and OpenVINO: fp32, batch 1, one picture after the other.
+"""Networks beside PyTorch, ONNX Runtime and OpenVINO: batch 1, one picture after the other.
 
 `python bench/bench_networks.py johnson --json` prints a table and, for each network, one JSON
-object; `all` takes them in turn. Needs the peers beside depthstyle:
+object; `all` takes them in turn. `--precision bf16` or `mixed` takes for peers what PyTorch and
+OpenVINO have in bf16; ONNX Runtime has none for a CPU. Needs the peers beside depthstyle:
 
     pip install torch==2.13.0 onnxruntime openvino onnx onnxscript
 
@@ -19,8 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from network_problem import SIZES
-from side_by_side import HERE, Contender, compare, report
+from network_problem import SIZES, architecture
+from side_by_side import HERE, Contender, compare, report, setting
 
 RESULTS = HERE / "results"
 FILES = Path(tempfile.gettempdir()) / "depthstyle-networks"
@@ -49,22 +50,39 @@ def sources() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
+FP32 = [
+    ("fp32", "contiguous", "eager"),
+    ("fp32", "channels_last", "eager"),
+    ("fp32", "contiguous", "compiled"),
+]
+BF16 = [
+    ("autocast", "channels_last", "eager"),
+    ("bf16", "channels_last", "eager"),
+    ("autocast", "channels_last", "compiled"),
+    ("bf16", "channels_last", "compiled"),
+]
+"""PyTorch's precisions, layouts and modes."""
+
+
 def network(name: str, args: argparse.Namespace) -> dict:
     """One run of a network."""
     common = [name, str(prepare(name, args.fresh)), str(args.threads)]
+    theirs = "fp32" if args.precision == "fp32" else "bf16"
     peers = [
-        Contender(f"PyTorch {mode} {layout}", ["worker_network_torch.py", *common, layout, mode])
-        for layout, mode in (
-            ("contiguous", "eager"),
-            ("channels_last", "eager"),
-            ("contiguous", "compiled"),
+        Contender(
+            f"PyTorch {precision} {mode} {layout}",
+            ["worker_network_torch.py", *common, precision, layout, mode],
         )
+        for precision, layout, mode in (FP32 if theirs == "fp32" else BF16)
     ]
-    peers.append(Contender("ONNX Runtime", ["worker_network_onnxruntime.py", *common]))
-    peers.append(Contender("OpenVINO", ["worker_network_openvino.py", *common]))
-    ours = Contender("depthstyle", ["worker_network_ours.py", *common])
+    if theirs == "fp32":
+        peers.append(Contender("ONNX Runtime", ["worker_network_onnxruntime.py", *common]))
+    command = ["worker_network_openvino.py", *common, theirs]
+    peers.append(Contender(f"OpenVINO {theirs}", command))
+    command = ["worker_network_ours.py", *common, args.precision]
+    ours = Contender(f"depthstyle {args.precision}", command)
     height, width = SIZES[name]
-    title = f"{name} {width}x{height}, fp32, {args.threads} threads"
+    title = f"{architecture(name)} {width}x{height}, {setting(args)}"
     return compare(title, ours, peers, args.rounds, leave=True)
 
 
@@ -85,6 +103,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("names", nargs="+", choices=(*SIZES, "start", "all"), metavar="NAME")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "mixed"), default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--fresh", action="store_true")
@@ -93,7 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     names = (*SIZES, "start") if "all" in args.names else args.names
     rows = [start(args) if name == "start" else network(name, args) for name in names]
-    options = f"--threads {args.threads} --rounds {args.rounds}"
+    options = f"--precision {args.precision} --threads {args.threads} --rounds {args.rounds}"
     command = f"python bench/bench_networks.py {' '.join(args.names)} {options} --json"
     report(rows, command, args.json, RESULTS / f"{args.save}.md" if args.save else None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network_problem import MOMENTS, SIZES
+from network_problem import MOMENTS, SIZES, architecture
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +53,7 @@ class Finest(nn.Module):
 def build(name: str) -> nn.Module:
     """Return a module with seeded weights that keep the size of its maps."""
     makers = {"adain": Adain, "johnson": johnson.PytorchExamples, "monodepth2": Finest}
+    name = architecture(name)
     module = makers.get(name, lambda: depth.build(name))().eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(5)
     for key, value in module.state_dict().items():
@@ -71,7 +72,7 @@ def example(name: str) -> torch.Tensor:
     """Return an input of the network."""
     generator = torch.Generator().manual_seed(6)
     x = torch.rand(1, 3, *SIZES[name], generator=generator)
-    return 255 * x if name == "johnson" else x
+    return 255 * x if architecture(name) == "johnson" else x
 
 
 def write_weights(name: str, module: nn.Module, folder: Path) -> None:

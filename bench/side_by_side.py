@@ -8,6 +8,7 @@ of peer / ours; the peer is the contender with the smallest median.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -43,6 +44,19 @@ def machine() -> str:
     known = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
     features = " ".join(flag for flag in known if flag in flags)
     return f"{name} (family/model {family}; {features}), {len(os.sched_getaffinity(0))} cores"
+
+
+def cpu_level(environment: Mapping[str, str] | None = None) -> str:
+    """Return the level of our CPU kernels in an environment, and whether AMX is there."""
+    code = "from depthstyle import _core; print(_core.cpu_levels()[-1])"
+    variables = {**os.environ, **(environment or {})}
+    level = subprocess.check_output([sys.executable, "-c", code], env=variables, text=True)
+    return f"level {level.strip()}, {'AMX' if 'amx_bf16' in machine() else 'no AMX'}"
+
+
+def setting(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+    """Return what a row of a table says of a run: precision, threads and processor level."""
+    return f"{args.precision}, {args.threads} threads, {cpu_level(environment)}"
 
 
 def resident_peak() -> int:
@@ -155,32 +169,41 @@ def compare(
             if hasattr(contender, "process"):
                 contender.stop()
     best = min((peer for peer in peers if peer in running), key=lambda peer: peer.median)
-    ratios = [theirs / own for theirs, own in zip(best.seconds, ours.seconds, strict=True)]
+    ratios = {peer.name: _ratios(peer, ours) for peer in peers}
+    low, high = min(ratios[best.name]), max(ratios[best.name])
     return {
         "name": name,
         "ours": round(ours.median * 1e3, 2),
         "peer": round(best.median * 1e3, 2),
         "unit": "ms",
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "ratio": round(statistics.median(ratios[best.name]), 3),
+        "ratio_range": [round(low, 3), round(high, 3)],
         "rounds": rounds,
         "peer_settings": best.name,
         "others": {peer.name: round(peer.median * 1e3, 2) for peer in peers if peer is not best},
+        "ratios": {name: round(statistics.median(found), 3) for name, found in ratios.items()},
+        "seconds": {c.name: [round(turn, 5) for turn in c.seconds] for c in (ours, *peers)},
         "memory_mib": {c.name: round(c.peak / 2**20, 1) for c in (ours, *peers)},
         "machine": machine(),
     }
 
 
+def _ratios(peer: Contender, ours: Contender) -> list[float]:
+    """Return peer / ours of each round that both took part in."""
+    return [theirs / own for theirs, own in zip(peer.seconds, ours.seconds, strict=False)]
+
+
 def report(rows: Sequence[dict], command: str, as_json: bool, save: Path | None) -> None:
     """Print the rows, one JSON object per line with `--json`, and write the table to `save`."""
-    header = "| what | ours ms | peer ms | ratio (range) | peer | memory MiB |"
-    lines = [header, "| --- | --- | --- | --- | --- | --- |"]
+    header = "| what | ours ms | peer ms | ratio (range) | peer | ratio to others | memory MiB |"
+    lines = [header, "| --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         low, high = row["ratio_range"]
         memory = ", ".join(f"{name} {value}" for name, value in row["memory_mib"].items())
+        others = ", ".join(f"{name} {row['ratios'][name]}" for name in row["others"])
         lines.append(
             f"| {row['name']} | {row['ours']} | {row['peer']} | **{row['ratio']}** ({low}-{high}) "
-            f"| {row['peer_settings']} | {memory} |"
+            f"| {row['peer_settings']} | {others} | {memory} |"
         )
     print("\n".join(lines))
     if save:

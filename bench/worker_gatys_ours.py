@@ -1,7 +1,7 @@
 """Worker: one Gatys iteration in depthstyle.
 
-Arguments: size, threads, problem: "no", "style" or "content" masks, "depth" with a depth loss, or
-"network" for forward and backward without losses.
+Arguments: size, threads, precision, and problem: "no", "style" or "content" masks, "depth" with a
+depth loss, or "network" for forward and backward without losses.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from gatys_problem import CONTENT, PLAN, STYLES, weights
+from gatys_problem import CONTENT, PLAN, STYLES, picture, weights
 from side_by_side import resident_peak, serve
 
 from depthstyle import _core
 
-size, threads, problem = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+size, threads, precision, problem = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:5]
 before = resident_peak()
 arrays = weights()
 
@@ -35,13 +35,6 @@ def add_features(graph: _core.Graph, x: _core.Node) -> dict[str, _core.Node]:
     return found
 
 
-def picture(seed: int) -> np.ndarray:
-    """Return a smooth random picture: noise would make every target alike."""
-    small = np.random.default_rng(seed).random((3, size // 16, size // 16)) * 4 - 2
-    whole = np.kron(small, np.ones((16, 16)))
-    return np.float32(whole[None])
-
-
 def mask(node: _core.Node) -> np.ndarray:
     """Return a mask of the map's size, from 0.2 at the left to 1 at the right."""
     height, width = node.shape[2:]
@@ -56,7 +49,8 @@ def targets(seed: int, names: tuple[str, ...], gram: bool) -> list[np.ndarray]:
         graph.gram(found[n], scale=1 / np.prod(found[n].shape[2:])) if gram else found[n]
         for n in names
     ]
-    return graph.compile(nodes, threads=threads).run({"image": picture(seed)})
+    plan = graph.compile(nodes, threads=threads, precision=precision)
+    return plan.run({"image": picture(size, seed)})
 
 
 def add_losses(graph: _core.Graph, found: dict[str, _core.Node]) -> _core.Node:
@@ -88,7 +82,8 @@ def add_depth_loss(graph: _core.Graph) -> _core.Node:
     depth = DepthPerception(MIDAS_SMALL_DEPTH, weights, {output: 1.0})
     vgg = networks.build("vgg19")
     seen = depth.add(graph, vgg.add_rgb(graph, image))[output]
-    target = depth.targets(vgg.from_input(picture(1)), Engine(threads=threads))[output]
+    engine = Engine("cpu", threads, precision)
+    target = depth.targets(vgg.from_input(picture(size, 1)), engine)[output]
     return losses.depth_loss(graph, seen, target)
 
 
@@ -97,6 +92,6 @@ image = graph.input("image", (1, 3, size, size))
 found = add_features(graph, image)
 total = graph.sum_to(found[PLAN[-1]]) if problem == "network" else add_losses(graph, found)
 (gradient,) = graph.gradient(total, [image])
-plan = graph.compile([total, gradient], threads=threads, check=[total])
-x = picture(3)
+plan = graph.compile([total, gradient], threads=threads, precision=precision, check=[total])
+x = picture(size, 3)
 serve(lambda: plan.run({"image": x}), before)

@@ -1,6 +1,7 @@
 """Worker: one Gatys iteration in PyTorch.
 
-Arguments: size, threads, problem ("no" masks, or "network": no losses), layout, mode.
+Arguments: size, threads, precision ("fp32", "autocast" to bf16, or "bf16" for all tensors), problem
+("no" masks, or "network": no losses), layout, mode.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import sys
 
 import torch
-from gatys_problem import CONTENT, PLAN, STYLES, weights
+from gatys_problem import CONTENT, PLAN, STYLES, picture, weights
 from side_by_side import resident_peak, serve
 
 size, threads = int(sys.argv[1]), int(sys.argv[2])
-problem, layout, mode = sys.argv[3:6]
+precision, problem, layout, mode = sys.argv[3:7]
 torch.set_num_threads(threads)
 before = resident_peak()
 memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast")
 arrays = [
     (
-        torch.from_numpy(w).contiguous(memory_format=memory_format),
-        torch.from_numpy(b),
+        torch.from_numpy(w).to(dtype, memory_format=memory_format),
+        torch.from_numpy(b).to(dtype),
     )
     for w, b in weights()
 ]
@@ -46,12 +49,9 @@ def gram(x: torch.Tensor) -> torch.Tensor:
     return f @ f.transpose(1, 2) / f.shape[2]
 
 
-def picture(seed: int) -> torch.Tensor:
-    """Return a smooth random picture: noise would make every target alike."""
-    generator = torch.Generator().manual_seed(seed)
-    small = torch.rand(1, 3, size // 16, size // 16, generator=generator) * 4 - 2
-    whole = torch.nn.functional.interpolate(small, size=(size, size), mode="bicubic")
-    return whole.contiguous(memory_format=memory_format)
+def tensor(seed: int) -> torch.Tensor:
+    """Return a random picture."""
+    return torch.from_numpy(picture(size, seed)).to(dtype, memory_format=memory_format)
 
 
 def loss(x: torch.Tensor) -> torch.Tensor:
@@ -65,17 +65,19 @@ def loss(x: torch.Tensor) -> torch.Tensor:
     return total
 
 
-with torch.no_grad():
-    content = features(picture(1))[CONTENT].clone()
-    styles = {name: gram(features(picture(2))[name]) for name in STYLES}
-image = picture(3).requires_grad_(True)
+with torch.no_grad(), autocast:
+    content = features(tensor(1))[CONTENT].clone()
+    styles = {name: gram(features(tensor(2))[name]) for name in STYLES}
+image = tensor(3).requires_grad_(True)
 step = torch.compile(loss) if mode == "compiled" else loss
 
 
 def iteration() -> None:
     """Loss and gradient to the image."""
     image.grad = None
-    step(image).backward()
+    with autocast:
+        value = step(image)
+    value.backward()
 
 
 serve(iteration, before)

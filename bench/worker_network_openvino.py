@@ -1,4 +1,4 @@
-"""Worker: one run of a network in OpenVINO. Arguments: name, folder, threads."""
+"""Worker: one run of a network in OpenVINO. Arguments: name, folder, threads, precision."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from network_problem import Problem
 from side_by_side import resident_peak, serve
 
 before = resident_peak()
-problem = Problem(sys.argv[2])
+problem, precision = Problem(sys.argv[2]), sys.argv[4]
 core = openvino.Core()
-# Left alone it computes in bfloat16 where the processor can.
+# Left alone it would compute in bfloat16 where the processor can, whatever was asked for here.
 settings = {
     "INFERENCE_NUM_THREADS": int(sys.argv[3]),
-    "INFERENCE_PRECISION_HINT": "f32",
+    "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
     "PERFORMANCE_HINT": "LATENCY",
 }
 request = core.compile_model(problem.onnx, "CPU", settings).create_infer_request()
@@ -26,5 +26,5 @@ def work() -> np.ndarray:
     return request.infer([problem.input])[0]
 
 
-problem.check(work())
+problem.check(work(), precision)
 serve(work, before)

@@ -1,17 +1,17 @@
-"""Worker: one run of a network in depthstyle. Arguments: name, folder, threads."""
+"""Worker: one run of a network in depthstyle. Arguments: name, folder, threads, precision."""
 
 from __future__ import annotations
 
 import sys
 
 import numpy as np
-from network_problem import MOMENTS, Problem
+from network_problem import MOMENTS, Problem, architecture
 from side_by_side import resident_peak, serve
 
 from depthstyle import _core, networks
 from depthstyle.weights import load
 
-name, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+name, folder, threads, precision = *sys.argv[1:3], int(sys.argv[3]), sys.argv[4]
 before = resident_peak()
 problem = Problem(folder)
 x = problem.input
@@ -27,7 +27,7 @@ def adain() -> _core.Plan:
     features = graph.adain(features, moments, epsilon=1e-5, unbiased=True)
     weights = load(problem.folder / "decoder.pth")
     picture = networks.build("adain-decoder").add(graph, features, weights, ["image"])["image"]
-    return graph.compile([picture], threads=threads)
+    return graph.compile([picture], threads=threads, precision=precision)
 
 
 if name == "adain":
@@ -37,7 +37,8 @@ if name == "adain":
         """Run once."""
         return plan.run({"x": x})[0]
 else:
-    net = networks.load(name, problem.folder / "weights.pth", threads=threads)
+    file = problem.folder / "weights.pth"
+    net = networks.load(architecture(name), file, threads=threads, precision=precision)
     finest = [("disp", 0)] if name == "monodepth2" else None
 
     def work() -> np.ndarray:
@@ -46,5 +47,5 @@ else:
         return found if finest is None else found[finest[0]]
 
 
-problem.check(work())
+problem.check(work(), "bf16" if precision == "bf16" else "fp32")
 serve(work, before)

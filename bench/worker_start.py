@@ -65,7 +65,8 @@ def command() -> list[str]:
     if engine != "depthstyle":
         return [sys.executable, __file__, engine, str(folder), str(threads), "once"]
     stylize = ["-m", "depthstyle", "stylize", str(PHOTO), "--method", "fast"]
-    weights = ["--weights", str(folder / "weights.pth"), "--threads", str(threads)]
+    weights = ["--weights", str(folder / "weights.pth"), "--precision", "fp32"]
+    weights += ["--threads", str(threads)]
     return [sys.executable, *stylize, *weights, "-o", str(PAINTED)]
 
 
