@@ -122,28 +122,46 @@ def test_value_on_every_backend(case):
             assert excess.max() <= 0, (backend, np.unravel_index(excess.argmax(), found.shape))
 
 
-@cases(CASES)
-def test_value_in_bf16(case):
-    """In float32 from rounded inputs, and the result rounded once where it is a map."""
-    node = compile_on(case, case.inputs(), "ref").node
+def half_reference(case: Case, node: _core.Node) -> tuple[Arrays, np.ndarray, np.ndarray | float]:
+    """Return inputs, result and largest error of an op in bf16, of which `node` is the result.
+
+    It computes in float32 from rounded inputs, and rounds once where the result is a map.
+    """
     inputs = half_inputs(case, node.shape, node.kind)
     expected = reference(case, inputs)
     bound = case.bound(inputs, lambda absolute: reference(case, absolute))
-    half = is_half(node.shape, node.kind)
-    if half and case.terms == 0:
-        expected = narrow(expected)
-    elif half:
-        bound = bound + BF16_ERROR * (np.abs(expected) + bound)
+    if not is_half(node.shape, node.kind):
+        return inputs, expected, bound
+    if case.terms == 0:
+        return inputs, narrow(expected), 0.0
+    return inputs, expected, bound + BF16_ERROR * (np.abs(expected) + bound)
+
+
+@cases(CASES)
+def test_value_in_bf16(case):
+    inputs, expected, bound = half_reference(case, compile_on(case, case.inputs(), "ref").node)
     for backend in BACKENDS:
         program = compile_on(case, inputs, backend, precision="bf16")
         (found,) = program(inputs)
-        if half:
+        if is_half(expected.shape, program.node.kind):
             np.testing.assert_array_equal(found, narrow(found), err_msg=backend)
         if uses_winograd(program):
             assert relative_error(found, expected) < WINOGRAD_ERROR + BF16_ERROR, backend
         else:
             excess = np.abs(found - expected) - bound
             assert excess.max() <= 0, (backend, np.unravel_index(excess.argmax(), found.shape))
+
+
+@cases(INTEGER_CONVOLUTIONS)
+def test_direct_convolution_of_integers_in_bf16_is_rounded_once(case):
+    inputs = case.inputs()
+    expected = reference(case, inputs)
+    for backend in BACKENDS:
+        program = compile_on(case, inputs, backend, precision="bf16")
+        if uses_winograd(program):
+            continue
+        once = narrow(expected) if is_half(expected.shape, program.node.kind) else expected
+        np.testing.assert_array_equal(program(inputs)[0], once, err_msg=backend)
 
 
 @cases([case for case in CASES if case.differentiable])
@@ -156,6 +174,10 @@ def test_gradients_in_mixed_precision(case):
     }
     weight = np.random.default_rng(1).standard_normal(plans["ref"].node.shape)
     expected = plans["ref"].gradients(inputs, weight)
+    maps = [i for i in case.differentiable if is_half(inputs[i].shape, case.operands[i].kind)]
+    for i, gradient in zip(case.differentiable, expected, strict=True):
+        if i in maps:
+            np.testing.assert_array_equal(gradient, narrow(gradient))
     for backend in LEVELS:
         for a, b in zip(plans[backend].gradients(inputs, weight), expected, strict=True):
             assert relative_error(a, b) < BF16_ERROR, backend
