@@ -112,6 +112,7 @@ class Graph:
         backend: Literal["cpu", "ref", "cuda"] = "cpu",
         ordinal: int = 0,
         dtype: Literal["float32", "float64"] = "float32",
+        precision: Literal["fp32", "tf32", "bf16", "mixed"] = "fp32",
         threads: int | None = None,
         cpu_level: str | None = None,
         check: Sequence[Node] = (),

@@ -259,8 +259,9 @@ def test_a_map_can_be_checked(backend, channels):
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("backend", ["cpu", "ref"])
-def test_any_allocation_may_fail(backend, monkeypatch):
+def test_any_allocation_may_fail(backend, precision, monkeypatch):
     lost = []
     monkeypatch.setattr(sys, "unraisablehook", lambda hint: lost.append(str(hint.exc_value)))
     weights = np.full((20, 3, 3, 3), 0.1, np.float32)
@@ -271,7 +272,8 @@ def test_any_allocation_may_fail(backend, monkeypatch):
         x = g.variable("x", image)
         y = g.activation(g.conv2d(x, g.constant(weights), pad=1), kind="relu")
         loss = g.sum_to(g.multiply(y, y))
-        plan = g.compile([loss, *g.gradient(loss, [x])], backend=backend, threads=2, check=[loss])
+        outputs, options = [loss, *g.gradient(loss, [x])], {"backend": backend, "threads": 2}
+        plan = g.compile(outputs, precision=precision, check=[loss], **options)
         plan.dump()
         return plan.run()
 
