@@ -38,6 +38,7 @@ lint:           ## what CI asks of the sources
 stub: build     ## write depthstyle/_core.pyi from csrc/core/ops.def
 	PYTHONPATH=. $(PYTHON) csrc/py/make_stub.py
 
+reliability: export PYTHONPATH := $(CURDIR)
 reliability: build  ## all campaigns of docs/reliability.md in full: kills, full disks, forks ...; hours
 	@for script in saves runs resources pictures bombs parameters; do $(PYTHON) tests/reliability/$$script.py || exit 1; done
 	@for script in weights images; do $(PYTHON) tests/fuzz/fuzz_$$script.py --count 1000000 || exit 1; done

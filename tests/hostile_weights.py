@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import tarfile
 import zipfile
 
 
@@ -62,6 +63,17 @@ def zip_members(members, method=zipfile.ZIP_STORED):
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for member, data in members:
             archive.writestr(member, data)
+    return buffer.getvalue()
+
+
+def tar_file(members, kind=tarfile.REGTYPE):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for member, data in members:
+            info = tarfile.TarInfo(member)
+            info.size, info.type = len(data), kind
+            info.linkname = "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+            archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 

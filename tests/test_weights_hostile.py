@@ -1,10 +1,8 @@
 """Files that want to run code, to take all memory, or to read what is not theirs."""
 
-import io
 import json
 import os
 import struct
-import tarfile
 import tracemalloc
 import zipfile
 
@@ -23,6 +21,7 @@ from hostile_weights import (
     safetensors_file,
     storage,
     table7,
+    tar_file,
     tensor,
     tensor7,
     text7,
@@ -211,17 +210,6 @@ LEGACY = {
     "view of texts": lambda: legacy_file(legacy_tensor(view=("9", "0", "4"))),
     "view of two parts": lambda: legacy_file(legacy_tensor(view=("9", 0))),
 }
-
-
-def tar_file(members, kind=tarfile.REGTYPE):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for member, data in members:
-            info = tarfile.TarInfo(member)
-            info.size, info.type = len(data), kind
-            info.linkname = "/etc/passwd" if kind == tarfile.SYMTYPE else ""
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def tar_kind(count=4, storages=1, dimensions=1, size=4, view=None, key="0", root="5"):

@@ -11,12 +11,10 @@ a damaged ICC profile no more than the colours.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import resource
 import sys
-import tempfile
 import time
 import warnings
 from functools import cache
@@ -27,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import picture_files as make
+from feeding import feed, folder_in_memory, main
 from mutation import changed
 
 import depthstyle as ds
@@ -87,7 +86,7 @@ KINDS = (*make.seeds(), "png chunks", "random", "exif", "icc")
 def check(kind: str, data: bytes, path: Path) -> bool:
     """Read an input; return whether it was accepted."""
     path.write_bytes(data)
-    started = time.perf_counter()
+    before, started = peak(), time.perf_counter()
     try:
         with contextlib.suppress(ds.ImageError):
             ds.read_recipe(path)
@@ -98,6 +97,7 @@ def check(kind: str, data: bytes, path: Path) -> bool:
         return False
     finally:
         assert time.perf_counter() - started < SECONDS, "too slow"
+        assert peak() - before < MEBIBYTES, f"{peak() - before} MiB more memory"
     rgb, alpha = picture.rgb, picture.alpha
     assert rgb.dtype == np.float32 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size
     for samples in (rgb,) if alpha is None else (rgb, alpha):
@@ -114,35 +114,22 @@ def check(kind: str, data: bytes, path: Path) -> bool:
 
 
 def campaign(kind: str, count: int, start: int = 0) -> tuple[int, list[str]]:
-    """Feed inputs to the reader.
-
-    Returns
-    -------
-    int
-        How many were accepted.
-    list of str
-        What went wrong, with the input's number.
-    """
-    accepted, failures = 0, []
-    memory = Path("/dev/shm")
+    """Feed inputs to the reader; return what `feed` does."""
     limit, picture_codec.MAX_PIXELS = picture_codec.MAX_PIXELS, PIXELS
     try:
-        with (
-            warnings.catch_warnings(),
-            tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
-        ):
+        with warnings.catch_warnings(), folder_in_memory() as folder:
             warnings.simplefilter("ignore")
             seeds()
             before = peak()
-            for number in range(start, start + count):
-                try:
-                    accepted += check(kind, case(kind, number), Path(folder, "input"))
-                    assert peak() - before < MEBIBYTES, f"{peak() - before} MiB more memory"
-                except Exception as error:
-                    failures.append(f"{kind} {number}: {type(error).__name__}: {error}")
-                    before = peak()
+            accepted, failures = feed(
+                kind,
+                range(start, start + count),
+                lambda number: check(kind, case(kind, number), Path(folder, "input")),
+            )
     finally:
         picture_codec.MAX_PIXELS = limit
+    if peak() - before > MEBIBYTES:
+        failures.append(f"{kind}: {peak() - before} MiB more memory")
     return accepted, failures
 
 
@@ -151,28 +138,5 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def main() -> int:
-    """Run the campaign that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=10_000, help="inputs for each kind")
-    parser.add_argument("--start", type=int, default=0, help="number of the first input")
-    parser.add_argument("--kind", choices=KINDS, action="append", help="default: all")
-    args = parser.parse_args()
-    failed = False
-    for kind in args.kind or KINDS:
-        started = time.perf_counter()
-        accepted, failures = campaign(kind, args.count, args.start)
-        seconds = time.perf_counter() - started
-        print(
-            f"{kind}: {args.count} inputs in {seconds:.0f} s, {accepted} accepted, "
-            f"{len(failures)} failures",
-            flush=True,
-        )
-        for failure in failures[:20]:
-            print("   ", failure)
-        failed = failed or bool(failures)
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.split("\n")[0], "kind", KINDS, campaign))

@@ -10,15 +10,15 @@ printed with the input's number, which makes it again.
 
 from __future__ import annotations
 
-import argparse
 import io
 import random
 import re
 import struct
 import sys
-import tempfile
+import tarfile
 import time
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import hostile_weights as make
+from feeding import feed, folder_in_memory, main
 from mutation import changed
 from tflite_writer import tflite_file
 
@@ -139,12 +140,23 @@ READERS = {
 """Name of each reader: its function and its right files; `any` is the choice between them."""
 
 
-def changed_zip(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
-    """Change the pickle inside a zip file and mend its checksum, or change the file itself."""
-    if rng.random() < 0.3:
-        return changed(data, rng, seeds, TOKENS)
+@cache
+def zip_members(data: bytes) -> list[tuple[str, bytes]]:
+    """The members of a right zip file."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = [(name, archive.read(name)) for name in archive.namelist()]
+        return [(name, archive.read(name)) for name in archive.namelist()]
+
+
+@cache
+def tar_members(data: bytes) -> list[tuple[str, bytes]]:
+    """The members of a right tar file."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return [(member.name, archive.extractfile(member).read()) for member in archive]
+
+
+def changed_zip(data: bytes, rng: random.Random) -> bytes:
+    """Change the pickle inside a zip file and mend its checksum."""
+    members = zip_members(data)
     pickles = [member for name, member in members if name.endswith("data.pkl")]
     return make.zip_members(
         [
@@ -154,12 +166,23 @@ def changed_zip(data: bytes, rng: random.Random, seeds: list[bytes]) -> bytes:
     )
 
 
+def changed_tar(data: bytes, rng: random.Random) -> bytes:
+    """Change one member of a tar file and mend its size and checksum: half of a tar is padding."""
+    members = dict(tar_members(data))
+    name = rng.choice([*members])
+    members[name] = changed(members[name], rng, [*members.values()], TOKENS)
+    return make.tar_file(members.items())
+
+
+ARCHIVES = {"zip": changed_zip, "tar": changed_tar}
+
+
 def case(name: str, number: int, seeds: list[bytes]) -> bytes:
     """Return an input by its number."""
     rng = random.Random(f"{name} {number}")
     seed = rng.choice(seeds)
-    if name == "zip":
-        return changed_zip(seed, rng, seeds)
+    if name in ARCHIVES and rng.random() < 0.7:
+        return ARCHIVES[name](seed, rng)
     if name == "ncnn" and rng.random() < 0.9:
         # changes of the many numbers say nothing, those of tags and lengths do
         tag = rng.choice([found.start() for found in re.finditer(NCNN_TAG, seed)])
@@ -200,51 +223,18 @@ def check(name: str, data: bytes, folder: Path) -> bool:
 
 
 def campaign(name: str, count: int, start: int = 0) -> tuple[int, list[str]]:
-    """Feed inputs to a reader.
-
-    Returns
-    -------
-    int
-        How many were accepted.
-    list of str
-        What went wrong, with the input's number.
-    """
-    seeds, accepted, failures = READERS[name][1](), 0, []
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as holder:
+    """Feed inputs to a reader; return what `feed` does."""
+    seeds = READERS[name][1]()
+    with folder_in_memory() as holder:
         folder = Path(holder)
         for variable, numbers in (("x", 2), ("y", 3)):
             (folder / variable).write_bytes(bytes(4 * numbers))
-        for number in range(start, start + count):
-            try:
-                accepted += check(name, case(name, number, seeds), folder)
-            except Exception as error:
-                failures.append(f"{name} {number}: {type(error).__name__}: {error}")
-    return accepted, failures
-
-
-def main() -> int:
-    """Run the campaign that the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--count", type=int, default=10_000, help="inputs for each reader")
-    parser.add_argument("--start", type=int, default=0, help="number of the first input")
-    parser.add_argument("--reader", choices=READERS, action="append", help="default: all")
-    args = parser.parse_args()
-    failed = False
-    for name in args.reader or READERS:
-        started = time.perf_counter()
-        accepted, failures = campaign(name, args.count, args.start)
-        seconds = time.perf_counter() - started
-        print(
-            f"{name}: {args.count} inputs in {seconds:.0f} s, {accepted} accepted, "
-            f"{len(failures)} failures",
-            flush=True,
+        return feed(
+            name,
+            range(start, start + count),
+            lambda number: check(name, case(name, number, seeds), folder),
         )
-        for failure in failures[:20]:
-            print("   ", failure)
-        failed = failed or bool(failures)
-    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.split("\n")[0], "reader", READERS, campaign))

@@ -11,10 +11,13 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zlib
 from pathlib import Path
 
 from campaign import main
+
+import depthstyle as ds
 
 SMALL = {"png pixels": "read (17, 13, 3)"}
 MILLISECONDS = 100
@@ -133,10 +136,6 @@ def measure(folder):
 
 
 def _read_all(folder):
-    import warnings
-
-    import depthstyle as ds
-
     warnings.simplefilter("ignore")
     warm = Path(folder, "warm.tif")
     for name, bits in (("warm.png", 16), ("warm.tif", 16), ("warm.jpg", 8), ("warm.webp", 8)):
