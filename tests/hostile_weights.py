@@ -77,6 +77,16 @@ def tar_file(members, kind=tarfile.REGTYPE):
     return buffer.getvalue()
 
 
+def tar_kind(count=4, storages=1, dimensions=1, size=4, view=None, key="0", root="5"):
+    """The tar kind of PyTorch with a tensor of four numbers."""
+    head = dump(storages) + dump(("0", "cpu", name("torch", "FloatStorage")))
+    head += struct.pack("<q", count) + b"\0" * 16 + dump([] if view is None else [view])
+    entries = dump(1) + dump(("5", key, name("torch", "FloatTensor")))
+    entries += struct.pack("<iiqqq", dimensions, 0, size, 1, 0)
+    holder = dump({"w": Raw(code(root) + b"Q")})
+    return tar_file([("storages", head), ("tensors", entries), ("pickle", holder)])
+
+
 def zip_file(value, storages=None, extra=()):
     """The zip kind of PyTorch with an object; its storage 0 has four numbers."""
     storages = {"0": struct.pack("<4f", 1, 2, 3, 4)} if storages is None else storages

@@ -22,6 +22,7 @@ from hostile_weights import (
     storage,
     table7,
     tar_file,
+    tar_kind,
     tensor,
     tensor7,
     text7,
@@ -210,15 +211,6 @@ LEGACY = {
     "view of texts": lambda: legacy_file(legacy_tensor(view=("9", "0", "4"))),
     "view of two parts": lambda: legacy_file(legacy_tensor(view=("9", 0))),
 }
-
-
-def tar_kind(count=4, storages=1, dimensions=1, size=4, view=None, key="0", root="5"):
-    head = dump(storages) + dump(("0", "cpu", name("torch", "FloatStorage")))
-    head += struct.pack("<q", count) + b"\0" * 16 + dump([] if view is None else [view])
-    entries = dump(1) + dump(("5", key, name("torch", "FloatTensor")))
-    entries += struct.pack("<iiqqq", dimensions, 0, size, 1, 0)
-    holder = dump({"w": Raw(code(root) + b"Q")})
-    return tar_file([("storages", head), ("tensors", entries), ("pickle", holder)])
 
 
 TARS = {

@@ -89,6 +89,17 @@ def ncnn_seed() -> bytes:
     return data
 
 
+def legacy_seeds() -> list[bytes]:
+    """The committed files, and one with a part of a storage."""
+    part = make.legacy_tensor(view=("9", 1, 3), shape=(3,))
+    return [*golden("*.legacy.pth"), make.legacy_file({"a": part})]
+
+
+def tar_seeds() -> list[bytes]:
+    """The committed file, and one with a part of a storage."""
+    return [*golden("*.tar.pth"), make.tar_kind(key="1", size=2, view=("1", "0", 2, 2))]
+
+
 def torch7_seeds() -> list[bytes]:
     """Tables with a tensor in them, one shared and one by itself."""
     tensor = make.tensor7((2, 2), (2, 1), index=2)
@@ -119,8 +130,8 @@ def tflite_seeds() -> list[bytes]:
 
 READERS = {
     "zip": (pytorch_zip.read, lambda: golden("*.zip.pth")),
-    "legacy": (pytorch_legacy.read, lambda: golden("*.legacy.pth")),
-    "tar": (pytorch_tar.read, lambda: golden("*.tar.pth")),
+    "legacy": (pytorch_legacy.read, legacy_seeds),
+    "tar": (pytorch_tar.read, tar_seeds),
     "safetensors": (safetensors.read, safetensors_seeds),
     "torch7": (torch7.read, torch7_seeds),
     "ncnn": (read_narrow_ncnn, lambda: [ncnn_seed()]),
