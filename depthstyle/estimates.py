@@ -28,8 +28,11 @@ best one, the start, and the one that is shown."""
 _SPARE = 2 << 20
 """What Python itself takes for a run."""
 
-_PAIRS = 8
-"""Pairs of L-BFGS whose time is measured."""
+_PAIR_BYTES = 256 << 20
+"""Size of the pairs of L-BFGS whose time is measured: more than a cache holds."""
+
+_PROBE_SECONDS, _PROBE_STEPS = 2.0, 16
+"""How long the iterations of each size are measured."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def time_of(session: Session) -> float:
 def _time_of_stage(trial: Session) -> float:
     iterations, history = trial.preset.iterations, trial.preset.history
     seconds: list[float] = []
-    while len(seconds) < 3 or (sum(seconds) < 1 and len(seconds) < 8):
+    while len(seconds) < 3 or (sum(seconds) < _PROBE_SECONDS and len(seconds) < _PROBE_STEPS):
         begin = time.perf_counter()
         trial.step()
         seconds.append(time.perf_counter() - begin)
@@ -140,23 +143,30 @@ def _time_of_stage(trial: Session) -> float:
     first, *others = seconds  # the first one makes the plan
     if trial.preset.optimizer == "adam":
         return first + (iterations - 1) * float(np.median(others))
-    pair = _time_of_a_pair(trial._image.size, trial._engine.threads)
+    trial._optimiser = None  # whose memory the next line needs
+    pair = _time_of_a_pair(trial._image.size, history, trial._engine.threads)
     # The measured ones had 1, 2 ... pairs, all iterations have up to the whole history.
     without = [took - pair * min(pairs, history) for pairs, took in enumerate(others, start=1)]
     pairs = sum(min(number, history) for number in range(iterations))
     return first + (iterations - 1) * float(np.median(without)) + pairs * pair
 
 
-def _time_of_a_pair(length: int, threads: int | None) -> float:
+def _time_of_a_pair(length: int, history: int, threads: int | None) -> float:
     """Return the seconds that each remembered pair adds to a step of L-BFGS."""
-    lbfgs = _core.LBFGS(length, _PAIRS, threads=threads)
-    x = np.full(length, 0.5, np.float32)
-    seconds = []
-    for _ in range(_PAIRS + 1):
+    pairs = min(history, max(1, _PAIR_BYTES // (8 * length)))
+    lbfgs = _core.LBFGS(length, pairs, threads=threads)
+    np.asarray(lbfgs)[:] = 1
+    x, gradient = np.ones((2, length), np.float32)
+
+    def time_with(kept: int) -> float:
+        # a pair of weight 0 costs what any other costs, and changes nothing
+        lbfgs.state = (False, kept - 1, 1.0, 1.0, (0.0,) * kept)
         begin = time.perf_counter()
-        lbfgs.step(x, 1.0, x)
-        seconds.append(time.perf_counter() - begin)
-    return max(min(seconds[-2:]) - seconds[1], 0.0) / (_PAIRS - 1)
+        lbfgs.step(x, 1.0, gradient)
+        return time.perf_counter() - begin
+
+    without, full = (min(time_with(kept) for _ in range(3)) for kept in (0, pairs))
+    return max(full - without, 0.0) / pairs
 
 
 def estimate_session(session: Session) -> Estimate:

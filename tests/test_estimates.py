@@ -41,6 +41,54 @@ def test_an_estimate_leaves_the_session_as_it_is():
     assert one.image.tobytes() == other.image.tobytes()
 
 
+class Clock:
+    """A clock that stands still until it is set forward."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(estimates.time, "perf_counter", lambda: self.now)
+
+
+@pytest.mark.parametrize(("optimizer", "pair"), [("adam", 0.0), ("lbfgs", 0.25)])
+def test_the_time_is_that_of_all_iterations(monkeypatch, optimizer, pair):
+    clock, first, later, history, count = Clock(monkeypatch), 7.0, 0.5, 4, 20
+    done = []
+
+    def step(self):
+        pairs = min(len(done), history)
+        clock.now += (first if not done else later) + pair * pairs
+        done.append(pairs)
+
+    monkeypatch.setattr(ds.Session, "step", step)
+    monkeypatch.setattr(estimates, "_time_of_a_pair", lambda *_: pair)
+    run = session(iterations=count, scales=1, optimizer=optimizer, history=history)
+    pairs = sum(min(number, history) for number in range(count))
+    expected = first + (count - 1) * later + pairs * pair
+    assert estimates.time_of(run) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_time_of_a_pair_is_measured_with_all_its_pairs(monkeypatch):
+    clock, kept = Clock(monkeypatch), []
+
+    class Timed:
+        def __init__(self, *arguments, **options):
+            self.real = real_lbfgs(*arguments, **options)
+
+        def __array__(self, *_, **__):
+            return np.asarray(self.real)
+
+        def step(self, x, loss, gradient):
+            self.real.state = self.state
+            self.real.step(x, loss, gradient)
+            kept.append(len(self.real.state[-1]))
+            clock.now += 3 + 0.5 * kept[-1]
+
+    real_lbfgs = estimates._core.LBFGS
+    monkeypatch.setattr(estimates._core, "LBFGS", Timed)
+    assert estimates._time_of_a_pair(1000, 5, 1) == pytest.approx(0.5, rel=1e-12)
+    assert kept == [0, 0, 0, 5, 5, 5]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.26, "0.3 s"), (12.4, "12 s"), (75, "1 min 15 s"), (3700, "1 h 1 min")],

@@ -137,21 +137,56 @@ def _cases(count: int):
         yield network, size, words
 
 
+def _sessions(count: int):
+    """Settings of short runs: both optimisers and networks, all terms, one to three sizes."""
+    randoms = random.Random(6)
+    for number in range(count):
+        network = "vgg19" if number % 3 == 2 else "encoder"
+        low, high = (120, 240) if network == "vgg19" else (160, 400)
+        size = (randoms.randrange(low, high), randoms.randrange(low, high))
+        options = {"iterations": randoms.randrange(15, 60), "scales": randoms.choice((1, 2, 3))}
+        options["optimizer"] = randoms.choice(("adam", "lbfgs"))
+        options["history"] = randoms.choice((5, 20, 100))
+        options |= randoms.choice(({}, {"preset": "lapstyle"}, {"tv_weight": 0.1}))
+        yield network, size, options
+
+
 def times(count: int, folder: Path) -> str:
-    """Compare estimates with runs, both in the processor's time, which other programs spare."""
-    randoms, errors = random.Random(6), []
-    for _ in range(count):
-        size = (randoms.randrange(160, 400), randoms.randrange(160, 400))
-        options = {"iterations": randoms.randrange(15, 40), "scales": randoms.choice((1, 2))}
-        options |= {"optimizer": randoms.choice(("adam", "lbfgs")), "history": 20, "threads": 1}
-        picture, style = seeded.picture(1, *size), seeded.picture(2, 200, 200)
-        run = ds.Session(picture, style, weights=seeded.encoder_weights(), **options)
+    """Compare estimates with runs, both in the processor's time, which other programs spare.
+
+    A run is done before and after its estimate, to tell how much two runs differ.
+    """
+    networks = {"encoder": seeded.encoder_weights(), "vgg19": seeded.vgg_weights("vgg19")}
+    errors, noises = [], []
+    for network, size, options in _sessions(count):
+
+        def session(network=network, size=size, options=options):
+            picture, style = seeded.picture(1, *size), seeded.picture(2, 200, 200)
+            return ds.Session(picture, style, weights=networks[network], threads=1, **options)
+
+        took = [_processor_time_of(session())]
+        run = session()
         expected = _in_processor_time(lambda run=run: estimates_of.time_of(run))
-        begin = time.process_time()
-        run.step(run.iterations)
-        errors.append(expected / (time.process_time() - begin) - 1)
+        took.append(_processor_time_of(session()))
+        errors.append(expected / np.mean(took) - 1)
+        noises.append(took[0] / took[1] - 1)
+        print(
+            f"  {network} {size} {options}: {expected:.2f} s of {took[0]:.2f} and {took[1]:.2f} s "
+            f"({errors[-1]:+.1%})",
+            flush=True,
+        )
+    return f"{count} runs: error of time {_spread(errors)}; two runs differ by {_spread(noises)}"
+
+
+def _processor_time_of(run) -> float:
+    begin = time.process_time()
+    run.step(run.iterations)
+    return time.process_time() - begin
+
+
+def _spread(errors) -> str:
     errors = np.abs(errors)
-    return f"{count} runs: error of time median {np.median(errors):.1%}, worst {errors.max():.1%}"
+    return f"median {np.median(errors):.1%}, worst {errors.max():.1%}"
 
 
 def _in_processor_time(call):
@@ -194,11 +229,7 @@ def estimates(count: int, folder: Path) -> str:
             flush=True,
         )
 
-    def spread(errors):
-        errors = np.abs(errors)
-        return f"median {np.median(errors):.1%}, worst {errors.max():.1%}"
-
-    return f"{count} runs: error of time {spread(times)}, of memory {spread(sizes)}"
+    return f"{count} runs: error of time {_spread(times)}, of memory {_spread(sizes)}"
 
 
 CAMPAIGNS = {limits: 200, times: 36, estimates: 36}
