@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypedDict, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 class _DLPack(Protocol):
     def __dlpack__(self) -> object: ...
@@ -72,6 +72,15 @@ class Plan:
         *,
         poll: Callable[[], object] | None = None,
     ) -> list[NDArray[np.floating[Any]]]: ...
+    def repeat(
+        self,
+        count: int,
+        inputs: dict[str, Any] | None = None,
+        *,
+        feeds: dict[str, ArrayLike] | None = None,
+        watch: Sequence[Node] = (),
+        poll: Callable[[], object] | None = None,
+    ) -> NDArray[np.float32]: ...
     def set(self, name: str, array: _Array, /) -> None: ...
     def get(self, name: str, /) -> NDArray[np.floating[Any]]: ...
     def dump(self) -> str: ...

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from depthstyle.errors import CheckpointError, DepthstyleWarning, DeviceLost
+from depthstyle.errors import CheckpointError, DepthstyleWarning
 from depthstyle.files import replacing
 from depthstyle.lock import Lock
 from depthstyle.presets import check_number
@@ -333,12 +333,9 @@ class Checkpoints:
             self._saved, self._last = run.iteration, time.monotonic()
             try:
                 yield
-            except DeviceLost:  # and with it the state
-                raise
-            except BaseException:
-                self._save_unfinished(run)
-                raise
-            self._save_unfinished(run)
+            finally:
+                if run.iteration < run.iterations:
+                    self._save(run, run.state())
 
     def after_step(self, run: Resumable) -> None:
         """Save where it is time to; where that fails the run goes on, with a warning."""
@@ -352,10 +349,6 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove the files: the result is in safety."""
         remove(self.path)
-
-    def _save_unfinished(self, run: Resumable) -> None:
-        if run.iteration < run.iterations:
-            self._save(run, run.state())
 
     def _save(self, run: Resumable, state: Contents) -> None:
         if run.iteration == self._saved:

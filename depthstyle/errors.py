@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from depthstyle.methods import Painted
 
 
@@ -42,6 +45,8 @@ class NumericalError(DepthstyleError, ArithmeticError):
     layer : str or None
     painted : methods.Painted or None
         The last good result, where a method had one.
+    seen : float32 (n, m) or None
+        Of a repeated run of a plan, what it watched, up to the iteration that failed.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class NumericalError(DepthstyleError, ArithmeticError):
         self.iteration = iteration
         self.layer = layer
         self.painted: Painted | None = None
+        self.seen: NDArray[np.float32] | None = None
 
 
 class CheckpointError(DepthstyleError, ValueError):
@@ -59,14 +65,6 @@ class CheckpointError(DepthstyleError, ValueError):
 
 class OutOfMemory(DepthstyleError, MemoryError):
     """The work needs more memory than the process may have; nothing was computed yet."""
-
-
-class DeviceOutOfMemory(OutOfMemory):
-    """The work needs more memory than the GPU has free; nothing was computed yet."""
-
-
-class DeviceLost(DepthstyleError, RuntimeError):
-    """A GPU failed in a way that this process cannot use it any more; the checkpoint stands."""
 
 
 class BackendUnavailable(DepthstyleError, RuntimeError):

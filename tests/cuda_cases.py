@@ -106,6 +106,16 @@ def make_iteration(size=(24, 20), **options):
 RATE = {"rate": np.full((1, 1, 1, 1), 0.05, np.float32)}
 
 
+def test_arrays_come_back_whole():
+    """They go and come in pieces of half a million values: here two, the last one cut."""
+    graph = _core.Graph()
+    x = graph.input("x", (1, 5, 331, 353), kind="map")
+    plan = graph.compile([graph.affine(x, scale=2)], backend="cuda", precision="bf16")
+    values = narrow(np.random.default_rng(3).standard_normal(x.shape))
+    np.testing.assert_array_equal(plan.run({"x": values})[0], 2 * values.astype(np.float32))
+    np.testing.assert_array_equal(plan.get("x"), values.astype(np.float32))
+
+
 @pytest.mark.parametrize("precision, limit", [("fp32", 1e-4), ("bf16", 0.02)])
 def test_iterations_follow_the_reference(precision, limit):
     """Adam divides by the gradient's size, so that small differences grow from step to step."""
@@ -153,11 +163,11 @@ def test_a_session_paints_as_on_the_cpu(optimizer):
     rng = np.random.default_rng(2)
     content, style = rng.random((2, 40, 36, 3), np.float32)
     depth = np.linspace(0, 1, 40 * 36, dtype=np.float32).reshape(40, 36)
-    settings = {"depth": depth, "style_masks": "sigmoid", "laplacian_weight": 1.0}
-    settings |= {"scales": 1, "precision": "fp32"}
+    settings = {"depth": depth, "style_masks": "sigmoid", "laplacian_weight": 1.0, "scales": 1}
     painted = {}
     for device in ("cuda", "cpu"):
-        session = ds.Session(content, style, optimizer=optimizer, device=device, **settings)
+        where = {"device": device, "precision": "fp32"}
+        session = ds.Session(content, style, optimizer=optimizer, **where, **settings)
         session.step(3)
         painted[device] = session.losses["total"], session.image
     # Flipped decisions of ReLU and max-pool move the gradient by about 1e-3.

@@ -14,6 +14,7 @@ from cuda_cases import (  # noqa: F401
     repeated_steps,
     test_a_recorded_step_is_the_direct_one,
     test_a_session_paints_as_on_the_cpu,
+    test_arrays_come_back_whole,
     test_convolution_of_integers_is_exact,
     test_iterations_follow_the_reference,
     test_updates_hold_still_where_a_loss_is_not_finite,
@@ -21,17 +22,35 @@ from cuda_cases import (  # noqa: F401
     test_value_in_fp32,
     test_value_in_tf32,
 )
-from cuda_emulator.build import ROOT, build
+from cuda_emulator.build import ROOT, build, find_compiler
+from repeat_cases import (  # noqa: F401
+    test_poll_ends_a_repeated_run_before_it_starts,
+    test_repeat_goes_on_where_other_runs_ended,
+    test_repeat_holds_still_from_the_first_loss_that_is_not_finite,
+    test_repeat_is_as_many_single_runs,
+    test_repeat_names_bad_arguments,
+)
 
 import depthstyle as ds
 from depthstyle import _core
 
+if not (ROOT / "csrc" / "cuda").is_dir():
+    pytest.skip("the sources of the engine are not beside the tests", allow_module_level=True)
+if find_compiler() is None:
+    pytest.skip("no g++ to build the emulated backend with", allow_module_level=True)
+
 
 @pytest.fixture(scope="module", autouse=True)
-def library(emulated_library):
-    """Load the emulated backend."""
-    _core.load_cuda(emulated_library)
-    return emulated_library
+def library(tmp_path_factory):
+    """Build the emulated backend and load it."""
+    path = build(tmp_path_factory.mktemp("cuda"))
+    _core.load_cuda(path)
+    return path
+
+
+@pytest.fixture
+def place():
+    return {"backend": "cuda"}
 
 
 def test_a_step_repeats_bit_for_bit():

@@ -7,12 +7,20 @@ from cuda_cases import (  # noqa: F401
     repeated_steps,
     test_a_recorded_step_is_the_direct_one,
     test_a_session_paints_as_on_the_cpu,
+    test_arrays_come_back_whole,
     test_convolution_of_integers_is_exact,
     test_iterations_follow_the_reference,
     test_updates_hold_still_where_a_loss_is_not_finite,
     test_value_in_bf16,
     test_value_in_fp32,
     test_value_in_tf32,
+)
+from repeat_cases import (  # noqa: F401
+    test_poll_ends_a_repeated_run_before_it_starts,
+    test_repeat_goes_on_where_other_runs_ended,
+    test_repeat_holds_still_from_the_first_loss_that_is_not_finite,
+    test_repeat_is_as_many_single_runs,
+    test_repeat_names_bad_arguments,
 )
 
 import depthstyle as ds
@@ -29,6 +37,11 @@ def library():
     """Load the library that was built; other tests of this process may have loaded the emulator."""
     devices.load_cudnn()
     _core.load_cuda(devices.LIBRARY)
+
+
+@pytest.fixture
+def place():
+    return {"backend": "cuda"}
 
 
 def test_fifty_steps_repeat_bit_for_bit():

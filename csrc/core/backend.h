@@ -87,6 +87,14 @@ typedef struct ds_kernel {
     bool (*gathers)(const ds_step *step, int input, size_t *offset);
 } ds_kernel;
 
+/* Tables in the memory of a device that the replays of a recording go through, a row each. */
+typedef struct ds_loop {
+    int64_t *row; /* of the present replay */
+    float *fed;   /* (rows, feeds) */
+    float *seen;  /* (rows, watches) */
+    size_t feeds, watches;
+} ds_loop;
+
 /* What a backend does whose tensors lie in the memory of a device. The data of its tensors is an
    address of that memory; constants are copied there. Calls queue work and return; a failure is
    kept and told by finish or replay. */
@@ -95,8 +103,7 @@ typedef struct ds_device {
     void (*release)(ds_backend *backend, void *memory);
     void (*fill)(ds_backend *backend, void *memory, int byte, size_t bytes);
     void (*read)(ds_backend *backend, void *host, const void *memory, size_t bytes);
-    /* The first failure since the last time; after DS_DEVICE_LOST every call fails like this. */
-    ds_code (*told)(ds_backend *backend, ds_status *status);
+    void (*write)(ds_backend *backend, void *memory, const void *host, size_t bytes);
     /* From now on remembers whether this tensor, just computed, was finite. Updates that run after
        one that was not change nothing. */
     void (*watch)(ds_backend *backend, const ds_tensor *tensor);
@@ -107,6 +114,11 @@ typedef struct ds_device {
     ds_code (*end)(ds_backend *backend, void **recording, ds_status *status);
     void (*replay)(ds_backend *backend, void *recording);
     void (*forget)(ds_backend *backend, void **recording);
+    /* In a recording: a scalar from its column of the present row, a scalar into its column, and
+       on to the next row, where all watched tensors were finite. */
+    void (*feed)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *to);
+    void (*keep)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *from);
+    void (*advance)(ds_backend *backend, const ds_loop *loop);
 } ds_device;
 
 struct ds_backend {

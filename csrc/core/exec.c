@@ -24,7 +24,7 @@ static ds_id bad_step(const ds_plan *plan, size_t last)
     return plan->order[last];
 }
 
-static ds_code name_culprit(const ds_plan *plan, size_t last, ds_status *status)
+ds_code ds_plan_name_culprit(const ds_plan *plan, size_t last, ds_status *status)
 {
     char checked[128], culprit[128];
     ds_id found = bad_leaf(plan);
@@ -96,51 +96,12 @@ static ds_code run_step(const ds_plan *plan, size_t step, ds_status *status)
     return DS_OK;
 }
 
-/* The step that computed the first checked node that is not finite now. */
-static size_t bad_check(const ds_plan *plan)
-{
-    for (size_t i = 0; i < plan->count; i++)
-        if (plan->is_checked[plan->order[i]] &&
-            !plan->backend->finite(plan->backend, plan->steps[i].out))
-            return i;
-    return plan->count - 1;
-}
-
-/* Queues every step on the device. */
-static void queue(const ds_plan *plan)
-{
-    for (size_t i = 0; i < plan->count; i++) {
-        plan->kernels[i]->run(plan->backend, &plan->steps[i]);
-        if (plan->is_checked[plan->order[i]])
-            plan->backend->device->watch(plan->backend, plan->steps[i].out);
-    }
-}
-
-/* A device gets the whole run as one recording. Its updates hold still where a checked node is
-   not finite, so that nothing has to be asked on the way. */
-static ds_code run_on_device(ds_plan *plan, ds_status *status)
-{
-    const ds_device *device = plan->backend->device;
-    bool finite = true;
-    if (!plan->recording) {
-        DS_TRY(device->begin(plan->backend, status));
-        queue(plan);
-        DS_TRY(device->end(plan->backend, &plan->recording, status));
-    }
-    device->replay(plan->backend, plan->recording);
-    DS_TRY(device->finish(plan->backend, &finite, status));
-    if (!finite)
-        return name_culprit(plan, bad_check(plan), status);
-exit:
-    return status->code;
-}
-
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status)
 {
     ds_pool *pool = plan->backend->pool;
-    if (plan->backend->device && !plan->options.poison)
+    if (ds_plan_records(plan))
         return poll && !poll(context) ? ds_fail(status, DS_CANCELLED, "cancelled")
-                                      : run_on_device(plan, status);
+                                      : ds_plan_replay(plan, status);
     ds_pool_watch(pool, poll, context);
     for (size_t i = 0; i < plan->count; i++) {
         if (ds_ops[plan->steps[i].op].meaning->mutates)
@@ -152,7 +113,7 @@ ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *stat
             DS_TRY(ds_fail(status, DS_CANCELLED, "cancelled"));
         if (plan->is_checked[plan->order[i]] &&
             !plan->backend->finite(plan->backend, &plan->tensors[plan->order[i]]))
-            DS_TRY(name_culprit(plan, i, status));
+            DS_TRY(ds_plan_name_culprit(plan, i, status));
     }
 exit:
     ds_pool_watch(pool, NULL, NULL);

@@ -163,8 +163,7 @@ void ds_plan_destroy(ds_plan **address)
         if (plan->kernels[i]->release)
             plan->kernels[i]->release(plan->backend, &plan->steps[i]);
     ds_alloc *alloc = plan->alloc;
-    if (plan->recording)
-        plan->backend->device->forget(plan->backend, &plan->recording);
+    ds_plan_forget(plan);
     ds_arena_destroy(plan);
     ds_graph_clear(&plan->graph);
     void *const blocks[] = {&plan->needed, &plan->is_output, &plan->is_checked, &plan->absorbed,

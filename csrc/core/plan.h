@@ -30,6 +30,27 @@ void ds_plan_destroy(ds_plan **plan);
    whose values are not, and no variable was changed in this run. */
 ds_code ds_plan_run(ds_plan *plan, ds_poll *poll, void *context, ds_status *status);
 
+/* Most inputs fed and outputs watched together. */
+enum { DS_MOST_PASSED = 64 };
+
+/* What goes into the iterations of a repeated run and what is kept of them, a row for each. */
+typedef struct ds_repeat {
+    int64_t count;
+    size_t feeds, watches;
+    const ds_id *fed;     /* (feeds) scalar inputs */
+    const float *values;  /* (count, feeds) */
+    const ds_id *watched; /* (watches) scalar outputs */
+    float *seen;          /* (count, watches) set by the run */
+    int64_t done;         /* iterations that were done; set by the run */
+} ds_repeat;
+
+/* Runs `count` times; on a device without waiting in between, and `poll` is asked before every
+   64th only. DS_NUMERICAL and DS_CANCELLED are as of a single run of the iteration after those
+   that are done; for the former its row of `seen` is set too. Allocates nothing but, on a device,
+   what the first call with these inputs and outputs needs. */
+ds_code ds_plan_repeat(ds_plan *plan, ds_repeat *repeat, ds_poll *poll, void *context,
+                       ds_status *status);
+
 /* The tensor of an input, variable or output, to pack into or unpack from; NULL when the plan does
    not need the node (an input that no output depends on). */
 const ds_tensor *ds_plan_tensor(const ds_plan *plan, ds_id id);

@@ -1,5 +1,5 @@
 /* The inside of a plan, shared by the passes that build it (precision.c, fuse.c, schedule.c,
-   place.c, plan.c), by exec.c and by dump.c. */
+   place.c, plan.c), by exec.c, repeat.c and dump.c. */
 #ifndef DS_CORE_PLAN_IMPL_H
 #define DS_CORE_PLAN_IMPL_H
 
@@ -31,6 +31,14 @@ typedef struct ds_place {
     size_t bytes;
 } ds_place;
 
+/* All steps as one for a device, with what else is done in each iteration of a repeated run. */
+typedef struct ds_recorded {
+    void *steps;               /* NULL: not recorded yet */
+    ds_id ids[DS_MOST_PASSED]; /* of the inputs fed and then of the outputs watched */
+    ds_loop loop;
+    void *memory; /* of the loop, on the device */
+} ds_recorded;
+
 struct ds_plan {
     ds_graph graph; /* a copy of the nodes: the caller's graph may grow while the plan lives */
     ds_backend *backend;
@@ -53,7 +61,7 @@ struct ds_plan {
     size_t values;
     unsigned char *arena;
     size_t arena_bytes;
-    void *recording; /* of a device: all steps as one; made by the first run */
+    ds_recorded recorded; /* of a device */
     size_t prepared_bytes;
     ds_plan_options options;
 };
@@ -73,6 +81,15 @@ void ds_plan_choose_types(ds_plan *plan);
 ds_code ds_plan_fuse(ds_plan *plan, ds_status *status);
 ds_code ds_plan_schedule(ds_plan *plan, const ds_id *outputs, size_t count, ds_status *status);
 ds_code ds_plan_place(ds_plan *plan, ds_status *status);
+
+/* Fails with DS_NUMERICAL and names the first values that are not finite, after the checked output
+   of step `last` was found not to be. */
+ds_code ds_plan_name_culprit(const ds_plan *plan, size_t last, ds_status *status);
+
+/* repeat.c: whether runs are recorded on a device; one such run; no more of them. */
+bool ds_plan_records(const ds_plan *plan);
+ds_code ds_plan_replay(ds_plan *plan, ds_status *status);
+void ds_plan_forget(ds_plan *plan);
 
 /* arena.c: the memory of all tensors, in this process or on a device. */
 ds_code ds_arena_create(ds_plan *plan, ds_status *status);

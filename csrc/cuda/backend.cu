@@ -1,5 +1,6 @@
-/* The CUDA backend: memory, arrays in and out, recording and replay, and the table of kernels. */
+/* The CUDA backend: memory, recording and replay, and the table of kernels. */
 #include "cuda/conv.h"
+#include "cuda/transfer.h"
 
 namespace
 {
@@ -30,152 +31,15 @@ size_t bytes(const ds_backend *, const ds_tensor *tensor)
     return (size_t)ds_count(tensor->shape) * ds_dtype_bytes(tensor->dtype);
 }
 
-/* The place of planar element i in the layout of the view. */
-int64_t place_of(const ds_view &v, int64_t i)
-{
-    const int64_t w = i % v.shape.w, h = i / v.shape.w % v.shape.h;
-    const int64_t c = i / (v.shape.w * v.shape.h) % v.shape.c;
-    return i / (v.shape.w * v.shape.h * v.shape.c) * v.n + c * v.c + h * v.h + w * v.w;
-}
-
-/* One chunk of host memory goes through a staging buffer; arrays enter and leave rarely. */
-ds_code stage(ds_backend *backend, const ds_tensor *tensor, void *buffer, ds_status *status)
-{
-    return ds_alloc_raw(backend->alloc, bytes(backend, tensor), buffer, status);
-}
-
-void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor)
-{
-    ds_status status = ds_status_ok();
-    ds_view v = ds_view_of(backend, tensor);
-    const int64_t count = ds_count(tensor->shape);
-    if (stage(backend, tensor, &v.data, &status) != DS_OK) {
-        ds_cuda_note(backend, cudaErrorMemoryAllocation, "pack");
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const float value =
-            dtype == DS_F64 ? (float)((const double *)planar)[i] : ((const float *)planar)[i];
-        if (v.half)
-            ((ds_bf16 *)v.data)[place_of(v, i)] = ds_narrow(value);
-        else
-            ((float *)v.data)[place_of(v, i)] = value;
-    }
-    const cudaStream_t stream = ds_cuda_of(backend)->stream;
-    ds_cuda_note(backend,
-                 cudaMemcpyAsync(tensor->data, v.data, bytes(backend, tensor),
-                                 cudaMemcpyHostToDevice, stream),
-                 "copy to the device");
-    ds_cuda_note(backend, cudaStreamSynchronize(stream), "copy to the device");
-    ds_release(backend->alloc, &v.data);
-}
-
-void read(ds_backend *backend, void *host, const void *memory, size_t size)
-{
-    const cudaStream_t stream = ds_cuda_of(backend)->stream;
-    ds_cuda_note(backend, cudaMemcpyAsync(host, memory, size, cudaMemcpyDeviceToHost, stream),
-                 "copy from the device");
-    ds_cuda_note(backend, cudaStreamSynchronize(stream), "copy from the device");
-}
-
-void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)
-{
-    ds_status status = ds_status_ok();
-    ds_view v = ds_view_of(backend, tensor);
-    const int64_t count = ds_count(tensor->shape);
-    if (stage(backend, tensor, &v.data, &status) != DS_OK) {
-        ds_cuda_note(backend, cudaErrorMemoryAllocation, "unpack");
-        return;
-    }
-    read(backend, v.data, tensor->data, bytes(backend, tensor));
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t place = place_of(v, i);
-        const float value =
-            v.half ? ds_widen(((const ds_bf16 *)v.data)[place]) : ((const float *)v.data)[place];
-        if (dtype == DS_F64)
-            ((double *)planar)[i] = value;
-        else
-            ((float *)planar)[i] = value;
-    }
-    ds_release(backend->alloc, &v.data);
-}
-
-bool all_finite(ds_backend *backend, const ds_tensor *tensor)
-{
-    ds_status status = ds_status_ok();
-    float *values = NULL;
-    const int64_t count = ds_count(tensor->shape);
-    bool finite = true;
-    if (ds_alloc_raw(backend->alloc, (size_t)count * sizeof *values, &values, &status) != DS_OK)
-        return true;
-    unpack(backend, tensor, values, DS_F32);
-    for (int64_t i = 0; i < count && finite; i++)
-        finite = isfinite(values[i]);
-    ds_release(backend->alloc, &values);
-    return finite;
-}
-
-/* After one of these every call in this process fails. */
-bool is_lost(cudaError_t code)
-{
-    switch (code) {
-    case cudaErrorIllegalAddress:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorHardwareStackError:
-    case cudaErrorAssert:
-    case cudaErrorLaunchFailure:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorECCUncorrectable:
-    case cudaErrorNvlinkUncorrectable:
-        return true;
-    default:
-        return false;
-    }
-}
-
-ds_code check(cudaError_t code, const char *call, ds_status *status)
-{
-    if (code == cudaSuccess)
-        return DS_OK;
-    if (is_lost(code))
-        return ds_fail(status, DS_DEVICE_LOST,
-                       "the GPU was lost in %s (%s) and this process cannot use it any more; start "
-                       "it again, and where it wrote a checkpoint go on from that",
-                       call, cudaGetErrorString(code));
-    return ds_fail(status, DS_DEVICE, "cuda: %s failed: %s; see depthstyle doctor", call,
-                   cudaGetErrorString(code));
-}
-
-/* Tells and forgets the first failure that was noted. */
-ds_code told(ds_backend *backend, ds_status *status)
-{
-    ds_cuda *cuda = ds_cuda_of(backend);
-    cudaError_t failed = cuda->failed;
-    if (failed == cudaSuccess)
-        return DS_OK;
-    /* A library may have noted no more than that its call failed. */
-    const cudaError_t last = cudaStreamSynchronize(cuda->stream);
-    if (is_lost(last))
-        failed = last;
-    cuda->failed = cudaSuccess;
-    return check(failed, cuda->failed_in, status);
-}
-
 ds_code allocate(ds_backend *, size_t size, void *memory, ds_status *status)
 {
     size_t free_bytes = 0, total = 0;
     void **address = (void **)memory;
     *address = NULL;
     cudaMemGetInfo(&free_bytes, &total);
-    const cudaError_t code = cudaMalloc(address, size ? size : 1);
-    if (code != cudaSuccess) {
+    if (cudaMalloc(address, size ? size : 1) != cudaSuccess) {
         cudaGetLastError();
         *address = NULL;
-        if (code != cudaErrorMemoryAllocation)
-            return check(code, "allocation", status);
         return ds_fail(status, DS_DEVICE_MEMORY,
                        "the device has not the %.1f MiB that are needed (%.1f MiB of %.1f are "
                        "free); use a smaller size",
@@ -223,15 +87,37 @@ void watch(ds_backend *backend, const ds_tensor *tensor)
     ds_each(backend, f, ds_count(tensor->shape));
 }
 
+bool all_finite(ds_backend *backend, const ds_tensor *tensor)
+{
+    int *flag = ds_cuda_of(backend)->finite + 1;
+    int finite = 1;
+    ds_each(backend, forgive{flag}, 1);
+    ds_each(backend, look{ds_view_of(backend, tensor), flag}, ds_count(tensor->shape));
+    ds_transfer_read(backend, &finite, flag, sizeof finite);
+    return finite != 0;
+}
+
 ds_code finish(ds_backend *backend, bool *finite, ds_status *status)
 {
     ds_cuda *cuda = ds_cuda_of(backend);
     int flag = 1;
-    read(backend, &flag, cuda->finite, sizeof flag);
+    ds_transfer_read(backend, &flag, cuda->finite, sizeof flag);
     *finite = flag != 0;
     if (!*finite)
         ds_each(backend, forgive{cuda->finite}, 1);
-    return told(backend, status);
+    const cudaError_t failed = cuda->failed;
+    cuda->failed = cudaSuccess;
+    if (failed == cudaSuccess)
+        return DS_OK;
+    return ds_fail(status, DS_DEVICE, "the device failed in %s: %s; start the process again",
+                   cuda->failed_in, cudaGetErrorString(failed));
+}
+
+ds_code check(cudaError_t code, const char *call, ds_status *status)
+{
+    if (code == cudaSuccess)
+        return DS_OK;
+    return ds_fail(status, DS_DEVICE, "%s failed: %s", call, cudaGetErrorString(code));
 }
 
 ds_code begin(ds_backend *backend, ds_status *status)
@@ -266,17 +152,65 @@ void forget(ds_backend *, void **recording)
     *recording = NULL;
 }
 
+struct feeding {
+    ds_loop loop;
+    size_t column;
+    float *to;
+    __device__ void operator()(int64_t) const
+    {
+        *to = loop.fed[(size_t)*loop.row * loop.feeds + column];
+    }
+};
+
+void feed(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *to)
+{
+    ds_each(backend, feeding{*loop, column, (float *)to->data}, 1);
+}
+
+struct keeping {
+    ds_loop loop;
+    size_t column;
+    const float *from;
+    __device__ void operator()(int64_t) const
+    {
+        loop.seen[(size_t)*loop.row * loop.watches + column] = *from;
+    }
+};
+
+void keep(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *from)
+{
+    ds_each(backend, keeping{*loop, column, (const float *)from->data}, 1);
+}
+
+struct advancing {
+    int64_t *row;
+    const int *finite;
+    __device__ void operator()(int64_t) const
+    {
+        if (*finite)
+            *row += 1;
+    }
+};
+
+void advance(ds_backend *backend, const ds_loop *loop)
+{
+    ds_each(backend, advancing{loop->row, ds_cuda_of(backend)->finite}, 1);
+}
+
 const ds_device DEVICE = {.allocate = allocate,
                           .release = release,
                           .fill = fill,
-                          .read = read,
-                          .told = told,
+                          .read = ds_transfer_read,
+                          .write = ds_transfer_write,
                           .watch = watch,
                           .finish = finish,
                           .begin = begin,
                           .end = end,
                           .replay = replay,
-                          .forget = forget};
+                          .forget = forget,
+                          .feed = feed,
+                          .keep = keep,
+                          .advance = advance};
 
 void destroy(ds_backend **address)
 {
@@ -286,6 +220,7 @@ void destroy(ds_backend **address)
     ds_cuda *cuda = ds_cuda_of(backend);
     void *finite = cuda->finite;
     ds_conv_close(backend);
+    ds_transfer_close(backend);
     release(backend, &finite);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
@@ -314,13 +249,6 @@ void ds_cuda_free(ds_backend *backend, void *memory)
     release(backend, memory);
 }
 
-#define TEXT_OF(...) #__VA_ARGS__
-#define TEXT(...) TEXT_OF(__VA_ARGS__)
-
-/* Read from the file of the library, which cannot be opened where cuDNN is missing. */
-extern "C" __attribute__((visibility("default"))) const char depthstyle_cuda_build[] =
-    "depthstyle built for CUDA " TEXT(CUDART_VERSION) ", GPUs " TEXT(__CUDA_ARCH_LIST__);
-
 extern "C" __attribute__((visibility("default"))) ds_code
 depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
                        ds_backend **out, ds_status *status)
@@ -332,7 +260,7 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
         return ds_fail(status, DS_DEVICE,
                        "libdepthstyle_cuda belongs to another version of depthstyle; install "
                        "depthstyle again");
-    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the GPU", status));
+    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the device", status));
     DS_TRY(ds_alloc_zeroed(alloc, sizeof *cuda, &cuda, status));
     cuda->base = {.name = "cuda",
                   .dtype = DS_F32,
@@ -340,8 +268,8 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
                   .alloc = alloc,
                   .find = find,
                   .bytes = bytes,
-                  .pack = pack,
-                  .unpack = unpack,
+                  .pack = ds_transfer_pack,
+                  .unpack = ds_transfer_unpack,
                   .finite = all_finite,
                   .destroy = destroy};
     cuda->ordinal = options->ordinal;
@@ -349,9 +277,10 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
     *out = &cuda->base;
     DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
                  status));
-    DS_TRY(allocate(&cuda->base, sizeof *cuda->finite, &finite, status));
+    DS_TRY(allocate(&cuda->base, 2 * sizeof *cuda->finite, &finite, status));
     cuda->finite = (int *)finite;
     ds_each(&cuda->base, forgive{cuda->finite}, 1);
+    DS_TRY(ds_transfer_open(&cuda->base, status));
 exit:
     if (status->code != DS_OK)
         destroy(out);

@@ -34,11 +34,12 @@ constexpr int DS_MAP_CHUNK = 2048;   /* pixels of a block of sum_maps */
 struct ds_cuda {
     ds_backend base; /* first: a ds_backend is one of these */
     cudaStream_t stream;
-    int *finite;        /* on the device: 1 while every watched tensor was finite */
+    int *finite;        /* on the device: 1 while every watched tensor was finite; one to use */
     cudaError_t failed; /* the first failure since the last finish */
     const char *failed_in;
     int ordinal; /* of the GPU */
     ds_precision precision;
+    struct ds_transfer *transfer;
     struct ds_conv_library *convolutions; /* NULL until the first */
 };
 

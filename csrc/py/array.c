@@ -144,3 +144,28 @@ PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data)
     *data = array ? PyArray_DATA((PyArrayObject *)array) : NULL;
     return array;
 }
+
+PyObject *ds_array_table(Py_ssize_t rows, Py_ssize_t columns, float **data)
+{
+    npy_intp dims[] = {rows, columns};
+    PyObject *array = PyArray_SimpleNew(2, dims, NPY_FLOAT);
+    *data = array ? PyArray_DATA((PyArrayObject *)array) : NULL;
+    return array;
+}
+
+bool ds_array_column(PyObject *object, const char *what, int64_t count, Py_ssize_t columns,
+                     float *column)
+{
+    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_OTF(
+        object, NPY_FLOAT, NPY_ARRAY_IN_ARRAY | NPY_ARRAY_FORCECAST);
+    if (!array)
+        return false;
+    const bool fits = PyArray_NDIM(array) == 1 && PyArray_SIZE(array) == count;
+    if (!fits)
+        PyErr_Format(PyExc_ValueError, "%s: give an array of %lld numbers, one for each iteration",
+                     what, (long long)count);
+    for (int64_t i = 0; fits && i < count; i++)
+        column[i * columns] = ((const float *)PyArray_DATA(array))[i];
+    Py_DECREF(array);
+    return fits;
+}

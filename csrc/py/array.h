@@ -30,4 +30,12 @@ float *ds_array_floats(PyObject *object, const char *what, int64_t length, bool 
 /* A new planar ndarray (n, c, h, w), and its memory. */
 PyObject *ds_array_new(ds_shape shape, ds_dtype dtype, void **data);
 
+/* A new float32 ndarray (rows, columns), and its memory. */
+PyObject *ds_array_table(Py_ssize_t rows, Py_ssize_t columns, float **data);
+
+/* Reads `count` numbers, one for each row, into a column of a table that starts at `column`. False
+   with an exception set. */
+bool ds_array_column(PyObject *object, const char *what, int64_t count, Py_ssize_t columns,
+                     float *column);
+
 #endif

@@ -13,9 +13,6 @@
 #include <functional>
 #include <type_traits>
 
-#define CUDART_VERSION 13000
-#define __CUDA_ARCH_LIST__ 800, 900, 1000
-
 #define __global__
 #define __device__
 #define __host__
@@ -34,23 +31,13 @@ enum cudaError_t {
     cudaErrorMemoryAllocation,
     cudaErrorLaunchFailure,
     cudaErrorNoDevice,
-    cudaErrorInvalidDevice,
-    cudaErrorIllegalAddress,
-    cudaErrorMisalignedAddress,
-    cudaErrorInvalidAddressSpace,
-    cudaErrorInvalidPc,
-    cudaErrorIllegalInstruction,
-    cudaErrorHardwareStackError,
-    cudaErrorAssert,
-    cudaErrorLaunchTimeout,
-    cudaErrorECCUncorrectable,
-    cudaErrorNvlinkUncorrectable,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
-enum { cudaStreamNonBlocking = 1 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 
 typedef struct emulated_stream *cudaStream_t;
+typedef struct emulated_event *cudaEvent_t;
 typedef struct emulated_graph *cudaGraph_t;
 typedef struct emulated_graph *cudaGraphExec_t;
 
@@ -67,6 +54,12 @@ cudaError_t cudaMemsetAsync(void *memory, int byte, size_t bytes, cudaStream_t s
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned flags);

@@ -44,19 +44,12 @@ struct machine {
     std::map<unsigned char *, size_t> memory; /* device, by address of the first byte */
     size_t used = 0;
     cudaError_t last = cudaSuccess;
-    cudaError_t lost = cudaSuccess; /* after a test took the device away */
 };
 
 machine &self()
 {
     static machine only;
     return only;
-}
-
-/* What a call gives that has nothing to complain of itself. */
-cudaError_t present()
-{
-    return self().lost;
 }
 
 /* DEPTHSTYLE_EMULATED_BYTES limits the memory of the emulated device. */
@@ -144,6 +137,8 @@ struct emulated_graph {
     std::vector<std::function<void()>> work;
 };
 
+struct emulated_event {};
+
 struct emulated_stream {
     emulated_graph *capture = nullptr;
 };
@@ -175,7 +170,7 @@ void submit(cudaStream_t stream, std::function<void()> work)
 {
     if (stream->capture)
         stream->capture->work.push_back(std::move(work));
-    else if (!present())
+    else
         work();
 }
 
@@ -206,32 +201,21 @@ void launch(dim3 grid, dim3 block, const std::function<void()> &body)
 
 const char *cudaGetErrorString(cudaError_t code)
 {
-    const char *const texts[] = {"no error",
-                                 "invalid argument",
-                                 "out of memory",
-                                 "unspecified launch failure",
-                                 "no CUDA-capable device",
-                                 "invalid device ordinal",
-                                 "an illegal memory access was encountered"};
+    const char *const texts[] = {"no error", "invalid argument", "out of memory",
+                                 "unspecified launch failure", "no CUDA-capable device"};
     return texts[code];
-}
-
-/* From now on every call fails as after a wild kernel; with 0 the device is back. */
-extern "C" __attribute__((visibility("default"))) void emulator_lose_device(int lost)
-{
-    self().lost = lost ? cudaErrorIllegalAddress : cudaSuccess;
 }
 
 cudaError_t cudaGetLastError()
 {
     const cudaError_t last = self().last;
     self().last = cudaSuccess;
-    return last == cudaSuccess ? present() : last;
+    return last;
 }
 
 cudaError_t cudaSetDevice(int ordinal)
 {
-    return ordinal == 0 ? present() : cudaErrorInvalidDevice;
+    return ordinal == 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
@@ -244,8 +228,6 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     machine &m = self();
-    if (m.lost)
-        return m.lost;
     if (m.used + bytes > total_bytes())
         return m.last = cudaErrorMemoryAllocation;
     const size_t rounded = (bytes + 255) / 256 * 256 + 2 * GUARD_BYTES;
@@ -270,33 +252,32 @@ cudaError_t cudaFree(void *memory)
     m.used -= found->second;
     m.memory.erase(found);
     std::free((unsigned char *)memory - GUARD_BYTES);
-    return present();
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind)
 {
-    if (!present())
-        std::memcpy(to, from, bytes);
-    return present();
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream)
 {
     emulator::submit(stream, [=] { std::memcpy(to, from, bytes); });
-    return present();
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int byte, size_t bytes, cudaStream_t stream)
 {
     emulator::submit(stream, [=] { std::memset(memory, byte, bytes); });
-    return present();
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
-    *stream = present() ? nullptr : new emulated_stream;
-    return present();
+    *stream = new emulated_stream;
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -305,10 +286,45 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     return cudaSuccess;
 }
 
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
+{
+    *memory = std::malloc(bytes);
+    std::memset(*memory, POISON, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    std::free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    *event = new emulated_event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+
 /* Waiting for a stream that is being captured is an error, as on a device. */
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return stream->capture ? cudaErrorInvalidValue : present();
+    return stream->capture ? cudaErrorInvalidValue : cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
@@ -316,7 +332,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
     if (stream->capture)
         return cudaErrorInvalidValue;
     stream->capture = new emulated_graph;
-    return present();
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
