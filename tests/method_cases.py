@@ -256,6 +256,7 @@ METHODS = [
     *adains((2, 20, 5, 4), styles=1, unbiased=False),
     *adains((1, 3, 6, 5), styles=1, unbiased=True),
     *adains((3, 17, 3, 2), styles=1, unbiased=True, own=True),
+    *adains((2, 50, 17, 19), styles=1, unbiased=True),
     *vectors((2, 20, 5, 7)),
     *vectors((1, 3, 64, 65)),
     *vectors((1, 1, 1, 1)),

@@ -345,6 +345,7 @@ POINTWISE = [
     *activations(Operand((1, 3, 5, 7), fill="apart")),
     *activations(plain(1, 1, 13, 3, fill="apart")),
     *pairs((2, 20, 5, 7), (2, 20, 5, 7), "map"),
+    *pairs((1, 50, 19, 23), (1, 50, 19, 23), "map"),
     *pairs((2, 20, 5, 7), (1, 20, 1, 1), "plain"),
     *pairs((2, 20, 5, 7), (2, 20, 1, 1), "plain"),
     *pairs((2, 20, 5, 7), (2, 20, 1, 1), "map"),

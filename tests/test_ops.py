@@ -186,8 +186,11 @@ def test_gradients_in_mixed_precision(case):
 @cases(CASES)
 def test_same_bits_for_any_number_of_threads(case):
     inputs = case.inputs()
-    for level in LEVELS:
-        found = [compile_on(case, inputs, level, threads)(inputs)[0] for threads in THREADS]
+    for level, precision in [(level, "fp32") for level in LEVELS] + [(LEVELS[-1], "bf16")]:
+        found = [
+            compile_on(case, inputs, level, threads, precision=precision)(inputs)[0]
+            for threads in THREADS
+        ]
         for other in found[1:]:
             np.testing.assert_array_equal(found[0], other, err_msg=level)
 

@@ -78,9 +78,8 @@ static void run(ds_backend *backend, const ds_step *step)
     ds_flat_run(backend->pool, &(ds_flat){.apply = apply,
                                           .slots = ds_cpu_slots(backend->level),
                                           .context = &c,
-                                          .in = {step->in[0]->data},
-                                          .y = step->out->data,
-                                          .count = ds_stored(step->out)});
+                                          .in = {step->in[0]},
+                                          .y = step->out});
 }
 
 static void backward_run(ds_backend *backend, const ds_step *step)
@@ -90,11 +89,11 @@ static void backward_run(ds_backend *backend, const ds_step *step)
     ds_flat_run(backend->pool, &(ds_flat){.apply = apply_backward,
                                           .slots = ds_cpu_slots(backend->level),
                                           .context = &c,
-                                          .in = {step->in[0]->data, step->in[1]->data},
-                                          .y = step->out->data,
-                                          .count = ds_stored(step->out)});
+                                          .in = {step->in[0], step->in[1]},
+                                          .y = step->out});
 }
 
-const ds_kernel ds_cpu_activation = {.accepts = accepts, .run = run, .in_place = 1};
+const ds_kernel ds_cpu_activation = {
+    .accepts = accepts, .run = run, .in_place = 1, .takes_half = true};
 const ds_kernel ds_cpu_activation_backward = {
-    .accepts = accepts_backward, .run = backward_run, .in_place = 3};
+    .accepts = accepts_backward, .run = backward_run, .in_place = 3, .takes_half = true};

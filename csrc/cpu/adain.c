@@ -1,5 +1,6 @@
 /* Adaptive instance normalisation of maps in blocks of 16 channels; formulas: ops/adain.c. */
 #include "cpu/channels.h"
+#include "cpu/half.h"
 
 #include <math.h>
 
@@ -37,22 +38,28 @@ typedef struct blend {
     const ds_slots *slots;
     const ds_step *step;
     const float *scale, *shift;
-    int64_t chunks; /* of a block */
+    ds_pairs pairs;
+    int64_t stretches; /* of a block */
 } blend;
 
-/* Item: one chunk of pixels of one block of one picture. */
+/* Item: one stretch of pixels of a pair of blocks. */
 static void blend_task(void *context, int64_t item, int worker)
 {
     const blend *b = context;
-    const ds_tensor *x = b->step->in[0], *strength = b->step->in[2];
-    const int64_t block = item / b->chunks, from = item % b->chunks * DS_CHUNK;
-    const int64_t pixels = x->shape.h * x->shape.w, at = (block * pixels + from) * DS_BLOCK;
-    const int64_t n = strength->shape.n == 1 ? 0 : block / ds_blocks(x->shape.c);
+    const ds_tensor *x = b->step->in[0], *strength = b->step->in[2], *out = b->step->out;
+    const int64_t pixel = item % b->stretches * DS_STRETCH, pixels = x->shape.h * x->shape.w;
+    const int64_t count = pixels - pixel < DS_STRETCH ? pixels - pixel : DS_STRETCH;
+    float buffer[DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    int64_t end, block = ds_pair_blocks(&b->pairs, item / b->stretches, &end);
     (void)worker;
-    b->slots->blend_pixels(
-        (const float *)x->data + at, b->scale + block * DS_BLOCK, b->shift + block * DS_BLOCK,
-        (const float *)strength->data + n * pixels + from, (float *)b->step->out->data + at,
-        pixels - from < DS_CHUNK ? pixels - from : DS_CHUNK);
+    for (; block < end; block++) {
+        const int64_t n = strength->shape.n == 1 ? 0 : block / b->pairs.blocks;
+        float *y = ds_pixels_to_write(out, block, pixel, made);
+        b->slots->blend_pixels(ds_read_pixels(b->slots, x, block, pixel, count, buffer),
+                               b->scale + block * DS_BLOCK, b->shift + block * DS_BLOCK,
+                               (const float *)strength->data + n * pixels + pixel, y, count);
+        ds_write_pixels(b->slots, out, block, pixel, count, y);
+    }
 }
 
 static void run(ds_backend *backend, const ds_step *step)
@@ -71,12 +78,13 @@ static void run(ds_backend *backend, const ds_step *step)
         shift[i] = style ? (float)((double)style[0] - ratio * spread.mean) : 0;
     }
     if (step->inputs < 3) {
-        ds_scale_channels(backend, x, scale, shift, &(ds_finish){0}, step->out);
+        ds_scale_channels(backend, step, scale, shift);
         return;
     }
-    const int64_t chunks = (x->shape.h * x->shape.w + DS_CHUNK - 1) / DS_CHUNK;
-    blend b = {ds_cpu_slots(backend->level), step, scale, shift, chunks};
-    ds_pool_run(backend->pool, channels.count / DS_BLOCK * chunks, blend_task, &b);
+    const int64_t stretches = (x->shape.h * x->shape.w + DS_STRETCH - 1) / DS_STRETCH;
+    blend b = {ds_cpu_slots(backend->level),           step,     scale, shift,
+               ds_pairs_of(x, ds_step_has_half(step)), stretches};
+    ds_pool_run(backend->pool, b.pairs.count * stretches, blend_task, &b);
 }
 
 /* Spreads of x, and the sums of s dy and s dy (x - mu). */
@@ -134,8 +142,12 @@ static void backward_style_run(ds_backend *backend, const ds_step *step)
         }
 }
 
-const ds_kernel ds_cpu_adain = {.accepts = accepts, .prepare = prepare, .run = run, .in_place = 1};
-const ds_kernel ds_cpu_adain_backward = {
-    .accepts = accepts, .prepare = prepare, .run = backward_run, .in_place = 1 | 2};
+const ds_kernel ds_cpu_adain = {
+    .accepts = accepts, .prepare = prepare, .run = run, .in_place = 1, .takes_half = true};
+const ds_kernel ds_cpu_adain_backward = {.accepts = accepts,
+                                         .prepare = prepare,
+                                         .run = backward_run,
+                                         .in_place = 1 | 2,
+                                         .takes_half = true};
 const ds_kernel ds_cpu_adain_backward_style = {
-    .accepts = accepts, .prepare = prepare, .run = backward_style_run};
+    .accepts = accepts, .prepare = prepare, .run = backward_style_run, .takes_half = true};

@@ -3,6 +3,7 @@
 #include "cpu/channels.h"
 #include "cpu/conv.h"
 #include "cpu/flat.h"
+#include "cpu/half.h"
 
 #include <string.h>
 
@@ -12,14 +13,20 @@ static bool is_per_map(const ds_tensor *b)
     return b->shape.h == 1 && b->shape.w == 1;
 }
 
+/* Channel c of picture n of such a tensor. */
+static float value_at(const ds_tensor *b, int64_t n, int64_t c)
+{
+    if (ds_is_half(b))
+        return ds_widen(ds_half_block(b, n, c / DS_HALF_BLOCK)[c % DS_HALF_BLOCK]);
+    return ((const float *)b->data)[n * ds_lanes(b) + c];
+}
+
 /* The value of such a tensor for entry i of a vector per channel of x; zero in empty lanes. */
 static float per_map(const ds_tensor *b, const ds_tensor *x, int64_t i)
 {
     const int64_t n = b->shape.n == 1 ? 0 : i / ds_lanes(x);
     const int64_t c = i % ds_lanes(x), lane = b->shape.c == 1 ? 0 : c;
-    if (c >= x->shape.c)
-        return 0;
-    return ((const float *)b->data)[n * ds_lanes(b) + lane];
+    return c < x->shape.c ? value_at(b, n, lane) : 0;
 }
 
 static bool is_same(const ds_step *step)
@@ -64,14 +71,6 @@ static void apply_multiply(const ds_flat *flat, const float *const in[], float *
     flat->slots->multiply(in[0], in[1], y, count);
 }
 
-/* y = finish(scale x + shift) with what the vectors of the step's workspace hold. */
-static void scale(ds_backend *backend, const ds_step *step, const ds_channels *channels)
-{
-    const ds_finish finish = ds_finish_of(step, NULL);
-    ds_scale_channels(backend, step->in[0], channels->vector[0], channels->vector[1], &finish,
-                      step->out);
-}
-
 static void add_run(ds_backend *backend, const ds_step *step)
 {
     const ds_tensor *x = step->in[0], *b = step->in[1];
@@ -81,16 +80,15 @@ static void add_run(ds_backend *backend, const ds_step *step)
         ds_flat_run(backend->pool, &(ds_flat){.apply = apply_add,
                                               .slots = ds_cpu_slots(backend->level),
                                               .context = &finish,
-                                              .in = {x->data, b->data, finish.gate},
-                                              .y = step->out->data,
-                                              .count = ds_stored(x)});
+                                              .in = {x, b, step->epilogue.gate},
+                                              .y = step->out});
         return;
     }
     for (int64_t i = 0; i < channels.count; i++) {
         channels.vector[0][i] = 1;
         channels.vector[1][i] = per_map(b, x, i);
     }
-    scale(backend, step, &channels);
+    ds_scale_channels(backend, step, channels.vector[0], channels.vector[1]);
 }
 
 static void multiply_run(ds_backend *backend, const ds_step *step)
@@ -100,16 +98,15 @@ static void multiply_run(ds_backend *backend, const ds_step *step)
     if (is_same(step)) {
         ds_flat_run(backend->pool, &(ds_flat){.apply = apply_multiply,
                                               .slots = ds_cpu_slots(backend->level),
-                                              .in = {x->data, b->data},
-                                              .y = step->out->data,
-                                              .count = ds_stored(x)});
+                                              .in = {x, b},
+                                              .y = step->out});
         return;
     }
     for (int64_t i = 0; i < channels.count; i++) {
         channels.vector[0][i] = per_map(b, x, i);
         channels.vector[1][i] = 0;
     }
-    scale(backend, step, &channels);
+    ds_scale_channels(backend, step, channels.vector[0], channels.vector[1]);
 }
 
 static bool accepts_affine(const ds_backend *backend, const ds_step *step)
@@ -128,7 +125,7 @@ static void affine_run(ds_backend *backend, const ds_step *step)
         channels.vector[0][i] = (float)a.scale;
         channels.vector[1][i] = used ? (float)a.shift : 0;
     }
-    scale(backend, step, &channels);
+    ds_scale_channels(backend, step, channels.vector[0], channels.vector[1]);
 }
 
 /* Sums over whole maps: the result has one value per channel, per picture, both or neither. */
@@ -163,43 +160,88 @@ static bool accepts_broadcast(const ds_backend *backend, const ds_step *step)
 }
 
 typedef struct fill {
+    const ds_slots *slots;
     const ds_step *step;
-    int64_t planes; /* of all pictures: blocks of channels, or channels */
+    ds_pairs pairs;
 } fill;
 
-/* Item: one plane of the output. */
-static void fill_task(void *context, int64_t plane, int worker)
+/* Fills a plane of planar floats. */
+static void fill_plane(const ds_tensor *y, int64_t plane, float value)
+{
+    const int64_t pixels = y->shape.h * y->shape.w;
+    float *to = (float *)y->data + plane * pixels;
+    for (int64_t i = 0; i < pixels; i++)
+        to[i] = value;
+}
+
+static void fill_block(const fill *f, int64_t block)
+{
+    const ds_tensor *y = f->step->out;
+    const int64_t pixels = y->shape.h * y->shape.w;
+    float value[DS_BLOCK], buffer[DS_STRETCH_FLOATS];
+    for (int64_t i = 0; i < DS_BLOCK; i++)
+        value[i] = per_map(f->step->in[0], y, block * DS_BLOCK + i);
+    for (int64_t pixel = 0; pixel < pixels; pixel += DS_STRETCH) {
+        const int64_t count = ds_minimum(pixels - pixel, DS_STRETCH);
+        float *to = ds_pixels_to_write(y, block, pixel, buffer);
+        for (int64_t i = 0; i < count * DS_BLOCK; i++)
+            to[i] = value[i % DS_BLOCK];
+        ds_write_pixels(f->slots, y, block, pixel, count, to);
+    }
+}
+
+/* Item: one plane, or pair of blocks, of the output. */
+static void fill_task(void *context, int64_t item, int worker)
 {
     const fill *f = context;
     const ds_tensor *y = f->step->out;
-    const int64_t floats = ds_stored(y) / f->planes, width = ds_is_blocked(y) ? DS_BLOCK : 1;
-    float *to = (float *)y->data + plane * floats, value[DS_BLOCK];
+    int64_t end, at = ds_pair_blocks(&f->pairs, item, &end);
     (void)worker;
-    for (int64_t i = 0; i < DS_BLOCK; i++)
-        value[i] = per_map(f->step->in[0], y, plane * width + i % width);
-    for (int64_t i = 0; i < floats; i++)
-        to[i] = value[i % DS_BLOCK];
+    for (; at < end; at++)
+        if (ds_is_blocked(y))
+            fill_block(f, at);
+        else
+            fill_plane(y, at, per_map(f->step->in[0], y, at));
+}
+
+/* The same values in another layout or type. */
+static void convert(ds_backend *backend, const ds_tensor *x, const ds_tensor *y)
+{
+    if (x->dtype == y->dtype && ds_is_blocked(x) == ds_is_blocked(y))
+        memcpy(y->data, x->data, ds_stored_bytes(y));
+    else if (!ds_is_blocked(x))
+        ds_cpu_block(backend->pool, x->data, y);
+    else if (!ds_is_blocked(y))
+        ds_cpu_unblock(backend->pool, x, y->data);
+    else if (ds_is_half(x))
+        ds_cpu_widen(backend, x, y);
+    else
+        ds_cpu_narrow(backend, x, y);
 }
 
 static void broadcast_run(ds_backend *backend, const ds_step *step)
 {
     const ds_tensor *x = step->in[0], *y = step->out;
-    fill f = {step, y->shape.n * (ds_is_blocked(y) ? ds_blocks(y->shape.c) : y->shape.c)};
+    fill f = {ds_cpu_slots(backend->level), step, ds_pairs_of(y, ds_is_half(y))};
     if (is_per_map(x))
-        ds_pool_run(backend->pool, f.planes, fill_task, &f);
-    else if (ds_is_blocked(x) == ds_is_blocked(y))
-        memcpy(y->data, x->data, (size_t)ds_stored(y) * sizeof(float));
-    else if (ds_is_blocked(y))
-        ds_cpu_block(backend->pool, x->data, y);
+        ds_pool_run(backend->pool, f.pairs.count, fill_task, &f);
     else
-        ds_cpu_unblock(backend->pool, x, y->data);
+        convert(backend, x, y);
 }
 
 const ds_kernel ds_cpu_add = {
-    .accepts = accepts_add, .prepare = prepare, .run = add_run, .in_place = 3};
-const ds_kernel ds_cpu_multiply = {
-    .accepts = accepts_multiply, .prepare = prepare, .run = multiply_run, .in_place = 3};
-const ds_kernel ds_cpu_affine = {
-    .accepts = accepts_affine, .prepare = prepare, .run = affine_run, .in_place = 1};
-const ds_kernel ds_cpu_sum_to = {.accepts = accepts_sum, .prepare = prepare, .run = sum_run};
-const ds_kernel ds_cpu_broadcast = {.accepts = accepts_broadcast, .run = broadcast_run};
+    .accepts = accepts_add, .prepare = prepare, .run = add_run, .in_place = 3, .takes_half = true};
+const ds_kernel ds_cpu_multiply = {.accepts = accepts_multiply,
+                                   .prepare = prepare,
+                                   .run = multiply_run,
+                                   .in_place = 3,
+                                   .takes_half = true};
+const ds_kernel ds_cpu_affine = {.accepts = accepts_affine,
+                                 .prepare = prepare,
+                                 .run = affine_run,
+                                 .in_place = 1,
+                                 .takes_half = true};
+const ds_kernel ds_cpu_sum_to = {
+    .accepts = accepts_sum, .prepare = prepare, .run = sum_run, .takes_half = true};
+const ds_kernel ds_cpu_broadcast = {
+    .accepts = accepts_broadcast, .run = broadcast_run, .takes_half = true};

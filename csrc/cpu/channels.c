@@ -1,25 +1,32 @@
 #include "cpu/channels.h"
 
+#include "cpu/conv.h"
+#include "cpu/half.h"
+
 #include <string.h>
 
 /* A plane (or block of planes) of a tensor, cut into chunks of pixels of 16 floats. */
 typedef struct cut {
+    ds_pairs pairs;
     int64_t planes; /* of all pictures */
     int64_t floats; /* of a plane */
     int64_t pixels; /* of 16 floats; the tail of a planar plane is left out */
+    int64_t chunk;  /* pixels of a chunk; the last one of a plane may have fewer */
     int64_t chunks; /* of a plane, at least 1 */
     bool blocked;
 } cut;
 
-static cut cut_of(const ds_tensor *x)
+static cut cut_of(const ds_tensor *x, bool half)
 {
     const ds_shape s = x->shape;
     const bool blocked = ds_is_blocked(x);
-    cut c = {.planes = s.n * (blocked ? ds_blocks(s.c) : s.c),
+    cut c = {.pairs = ds_pairs_of(x, half),
              .floats = s.h * s.w * (blocked ? DS_BLOCK : 1),
+             .chunk = half ? DS_STRETCH : DS_CHUNK,
              .blocked = blocked};
+    c.planes = s.n * c.pairs.blocks;
     c.pixels = c.floats / DS_BLOCK;
-    c.chunks = (c.pixels + DS_CHUNK - 1) / DS_CHUNK;
+    c.chunks = (c.pixels + c.chunk - 1) / c.chunk;
     c.chunks = c.chunks ? c.chunks : 1;
     return c;
 }
@@ -27,20 +34,21 @@ static cut cut_of(const ds_tensor *x)
 /* The range of pixels of a chunk. */
 static int64_t chunk_pixels(const cut *c, int64_t chunk)
 {
-    const int64_t left = c->pixels - chunk * DS_CHUNK;
-    return left < DS_CHUNK ? left : DS_CHUNK;
+    const int64_t left = c->pixels - chunk * c->chunk;
+    return left < c->chunk ? left : c->chunk;
 }
 
-static int64_t partial_floats(const cut *c)
+/* Enough for chunks of either length. */
+static int64_t partial_floats(const ds_tensor *x)
 {
-    return c->planes * c->chunks * 2 * DS_BLOCK;
+    const cut c = cut_of(x, true);
+    return c.planes * c.chunks * 2 * DS_BLOCK;
 }
 
 size_t ds_channels_bytes(const ds_tensor *x)
 {
-    const cut c = cut_of(x);
     const size_t each = sizeof(ds_spread) + sizeof(ds_sums) + DS_CHANNEL_VECTORS * sizeof(float);
-    return (size_t)(x->shape.n * ds_lanes(x)) * each + (size_t)partial_floats(&c) * sizeof(float);
+    return (size_t)(x->shape.n * ds_lanes(x)) * each + (size_t)partial_floats(x) * sizeof(float);
 }
 
 ds_channels ds_channels_of(const ds_tensor *x, void *workspace)
@@ -71,33 +79,78 @@ typedef struct job {
     const ds_tensor *x, *g, *y, *strength;
     const float *mean, *scale, *shift;
     const float *a, *b, *c;
-    const ds_finish *finish;
+    const ds_epilogue *end;
+    ds_finish finish;
     float *partial; /* (planes, chunks, 2, 16) */
     ds_spread *spread;
     ds_sums *sums;
+    void (*work)(const struct job *job, int64_t plane, int64_t chunk);
 } job;
 
-/* The strength of the pixels from `pixel` on, in the picture of `plane`. */
-static const float *strength_at(const job *j, int64_t plane, int64_t pixel)
+/* Item: one chunk of a pair of planes. */
+static void chunk_task(void *context, int64_t item, int worker)
+{
+    const job *j = context;
+    int64_t end, plane = ds_pair_blocks(&j->cut.pairs, item / j->cut.chunks, &end);
+    (void)worker;
+    for (; plane < end; plane++)
+        j->work(j, plane, item % j->cut.chunks);
+}
+
+static void run_chunks(ds_backend *backend, job *j,
+                       void (*work)(const job *job, int64_t plane, int64_t chunk))
+{
+    j->work = work;
+    ds_pool_run(backend->pool, j->cut.pairs.count * j->cut.chunks, chunk_task, j);
+}
+
+/* The floats of a chunk, in `buffer` where they are bf16; x NULL: NULL. */
+static const float *read_chunk(const job *j, const ds_tensor *x, int64_t plane, int64_t chunk,
+                               float *buffer)
+{
+    const int64_t pixel = chunk * j->cut.chunk;
+    if (!x || ds_is_half(x))
+        return ds_read_pixels(j->slots, x, plane, pixel, chunk_pixels(&j->cut, chunk), buffer);
+    return (const float *)x->data + plane * j->cut.floats + pixel * DS_BLOCK;
+}
+
+/* Where the floats of a chunk of y are to be made. */
+static float *chunk_to_write(const job *j, int64_t plane, int64_t chunk, float *buffer)
+{
+    if (ds_is_half(j->y))
+        return buffer;
+    return (float *)j->y->data + plane * j->cut.floats + chunk * j->cut.chunk * DS_BLOCK;
+}
+
+/* Stores what was made there. */
+static void write_chunk(const job *j, int64_t plane, int64_t chunk, const float *from)
+{
+    if (ds_is_half(j->y))
+        ds_write_pixels(j->slots, j->y, plane, chunk * j->cut.chunk, chunk_pixels(&j->cut, chunk),
+                        from);
+}
+
+/* The strength of the pixels of a chunk, in the picture of `plane`. */
+static const float *strength_at(const job *j, int64_t plane, int64_t chunk)
 {
     if (!j->strength)
         return NULL;
     const ds_shape s = j->strength->shape;
-    const int64_t n = s.n == 1 ? 0 : plane / (j->cut.planes / j->g->shape.n);
-    return (const float *)j->strength->data + n * s.h * s.w + pixel;
+    const int64_t n = s.n == 1 ? 0 : plane / j->cut.pairs.blocks;
+    return (const float *)j->strength->data + n * s.h * s.w + chunk * j->cut.chunk;
 }
 
-/* Item: one chunk of one plane. */
-static void spread_task(void *context, int64_t item, int worker)
+static float *partial_at(const job *j, int64_t plane, int64_t chunk)
 {
-    const job *j = context;
-    const int64_t plane = item / j->cut.chunks, chunk = item % j->cut.chunks;
-    const float *x = (const float *)j->x->data + plane * j->cut.floats;
-    float *to = j->partial + item * 2 * DS_BLOCK;
-    (void)worker;
+    return j->partial + (plane * j->cut.chunks + chunk) * 2 * DS_BLOCK;
+}
+
+static void spread_chunk(const job *j, int64_t plane, int64_t chunk)
+{
+    float buffer[DS_STRETCH_FLOATS], *to = partial_at(j, plane, chunk);
     if (j->cut.pixels)
-        j->slots->spread_pixels(x + chunk * DS_CHUNK * DS_BLOCK, chunk_pixels(&j->cut, chunk), to,
-                                to + DS_BLOCK);
+        j->slots->spread_pixels(read_chunk(j, j->x, plane, chunk, buffer),
+                                chunk_pixels(&j->cut, chunk), to, to + DS_BLOCK);
 }
 
 /* The spread of lane `lane` of a plane. */
@@ -105,7 +158,7 @@ static ds_spread join_lane(const job *j, int64_t plane, int64_t lane)
 {
     ds_spread all = {0};
     for (int64_t chunk = 0; j->cut.pixels && chunk < j->cut.chunks; chunk++) {
-        const float *part = j->partial + (plane * j->cut.chunks + chunk) * 2 * DS_BLOCK + lane;
+        const float *part = partial_at(j, plane, chunk) + lane;
         all = ds_spread_join(all, (ds_spread){.count = (double)chunk_pixels(&j->cut, chunk),
                                               .mean = (double)part[0],
                                               .squares = (double)part[DS_BLOCK]});
@@ -135,11 +188,11 @@ static void join_task(void *context, int64_t plane, int worker)
 void ds_channel_spreads(ds_backend *backend, const ds_tensor *x, ds_channels *channels)
 {
     job j = {.slots = ds_cpu_slots(backend->level),
-             .cut = cut_of(x),
+             .cut = cut_of(x, ds_is_half(x)),
              .x = x,
              .partial = channels->partial,
              .spread = channels->spread};
-    ds_pool_run(backend->pool, j.cut.planes * j.cut.chunks, spread_task, &j);
+    run_chunks(backend, &j, spread_chunk);
     ds_pool_run(backend->pool, j.cut.planes, join_task, &j);
 }
 
@@ -153,25 +206,20 @@ static const float *lanes_of(const job *j, const float *vector, int64_t plane, f
     return splat;
 }
 
-/* Item: one chunk of one plane. */
-static void sum_task(void *context, int64_t item, int worker)
+static void sum_chunk(const job *j, int64_t plane, int64_t chunk)
 {
-    const job *j = context;
-    const int64_t plane = item / j->cut.chunks, from = item % j->cut.chunks * DS_CHUNK;
-    const int64_t at = plane * j->cut.floats + from * DS_BLOCK;
-    float *to = j->partial + item * 2 * DS_BLOCK, splat[DS_BLOCK];
-    (void)worker;
+    float *to = partial_at(j, plane, chunk), splat[DS_BLOCK], buffer[2][DS_STRETCH_FLOATS];
     j->slots->sum_pixels(
-        (const float *)j->g->data + at, j->x ? (const float *)j->x->data + at : NULL,
-        j->x ? lanes_of(j, j->mean, plane, splat) : NULL, strength_at(j, plane, from),
-        chunk_pixels(&j->cut, item % j->cut.chunks), to, to + DS_BLOCK);
+        read_chunk(j, j->g, plane, chunk, buffer[0]), read_chunk(j, j->x, plane, chunk, buffer[1]),
+        j->x ? lanes_of(j, j->mean, plane, splat) : NULL, strength_at(j, plane, chunk),
+        chunk_pixels(&j->cut, chunk), to, to + DS_BLOCK);
 }
 
 /* Adds lane `lane` of a plane to the sums. */
 static void add_lane(const job *j, int64_t plane, int64_t lane, ds_sums *sums)
 {
     for (int64_t chunk = 0; chunk < j->cut.chunks; chunk++) {
-        const float *part = j->partial + (plane * j->cut.chunks + chunk) * 2 * DS_BLOCK + lane;
+        const float *part = partial_at(j, plane, chunk) + lane;
         sums->g += (double)part[0];
         sums->gx += j->x ? (double)part[DS_BLOCK] : 0;
     }
@@ -202,14 +250,14 @@ void ds_channel_sums(ds_backend *backend, const ds_tensor *g, const ds_tensor *x
                      const ds_tensor *strength, ds_channels *channels)
 {
     job j = {.slots = ds_cpu_slots(backend->level),
-             .cut = cut_of(g),
+             .cut = cut_of(g, ds_is_half(g) || (x && ds_is_half(x))),
              .g = g,
              .x = x,
              .mean = mean,
              .strength = strength,
              .partial = channels->partial,
              .sums = channels->sums};
-    ds_pool_run(backend->pool, j.cut.planes * j.cut.chunks, sum_task, &j);
+    run_chunks(backend, &j, sum_chunk);
     ds_pool_run(backend->pool, j.cut.planes, close_task, &j);
 }
 
@@ -223,72 +271,80 @@ static const float *tail_of(const float *from, int64_t floats, float *tail)
     return tail;
 }
 
-static ds_finish finish_at(const ds_finish *finish, int64_t floats)
+static const float *data_at(const ds_tensor *x, int64_t at)
 {
-    ds_finish moved = *finish;
-    moved.addend = moved.addend ? moved.addend + floats : NULL;
-    moved.gate = moved.gate ? moved.gate + floats : NULL;
-    return moved;
+    return x ? (const float *)x->data + at : NULL;
 }
 
-/* Item: one chunk of one plane; the last one of a plane has its tail. */
-static void scale_task(void *context, int64_t item, int worker)
+/* The floats behind the last whole pixel of a planar plane. */
+static void scale_tail(const job *j, int64_t plane, const float *scale, const float *shift)
 {
-    const job *j = context;
-    const int64_t plane = item / j->cut.chunks, chunk = item % j->cut.chunks;
-    const int64_t begin = plane * j->cut.floats, at = begin + chunk * DS_CHUNK * DS_BLOCK;
-    const float *x = j->x->data;
-    float *y = j->y->data, splat[2][DS_BLOCK], tail[4][DS_BLOCK];
+    const int64_t left = j->cut.floats % DS_BLOCK, last = (plane + 1) * j->cut.floats - left;
+    float tail[4][DS_BLOCK];
+    ds_finish finish = j->finish;
+    finish.addend = tail_of(data_at(j->end->addend, last), left, tail[1]);
+    finish.gate = tail_of(data_at(j->end->gate, last), left, tail[2]);
+    j->slots->scale_pixels(tail_of(data_at(j->x, last), left, tail[0]), scale, shift, &finish,
+                           tail[3], 1);
+    memcpy((float *)j->y->data + last, tail[3], (size_t)left * sizeof(float));
+}
+
+/* The last chunk of a plane has its tail. */
+static void scale_chunk(const job *j, int64_t plane, int64_t chunk)
+{
+    float splat[2][DS_BLOCK], buffer[3][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
     const float *scale = lanes_of(j, j->scale, plane, splat[0]);
     const float *shift = lanes_of(j, j->shift, plane, splat[1]);
-    const ds_finish finish = finish_at(j->finish, at);
-    (void)worker;
-    j->slots->scale_pixels(x + at, scale, shift, &finish, y + at, chunk_pixels(&j->cut, chunk));
-    const int64_t left = j->cut.floats % DS_BLOCK, last = begin + j->cut.floats - left;
-    if (left == 0 || chunk != j->cut.chunks - 1)
-        return;
-    ds_finish end = finish_at(j->finish, last);
-    end.addend = tail_of(end.addend, left, tail[1]);
-    end.gate = tail_of(end.gate, left, tail[2]);
-    j->slots->scale_pixels(tail_of(x + last, left, tail[0]), scale, shift, &end, tail[3], 1);
-    memcpy(y + last, tail[3], (size_t)left * sizeof *y);
+    float *y = chunk_to_write(j, plane, chunk, made);
+    ds_finish finish = j->finish;
+    finish.addend = read_chunk(j, j->end->addend, plane, chunk, buffer[1]);
+    finish.gate = read_chunk(j, j->end->gate, plane, chunk, buffer[2]);
+    j->slots->scale_pixels(read_chunk(j, j->x, plane, chunk, buffer[0]), scale, shift, &finish, y,
+                           chunk_pixels(&j->cut, chunk));
+    write_chunk(j, plane, chunk, y);
+    if (j->cut.floats % DS_BLOCK != 0 && chunk == j->cut.chunks - 1)
+        scale_tail(j, plane, scale, shift);
 }
 
-void ds_scale_channels(ds_backend *backend, const ds_tensor *x, const float *scale,
-                       const float *shift, const ds_finish *finish, const ds_tensor *y)
+void ds_scale_channels(ds_backend *backend, const ds_step *step, const float *scale,
+                       const float *shift)
 {
     job j = {.slots = ds_cpu_slots(backend->level),
-             .cut = cut_of(x),
-             .x = x,
-             .y = y,
+             .cut = cut_of(step->in[0], ds_step_has_half(step)),
+             .x = step->in[0],
+             .y = step->out,
              .scale = scale,
              .shift = shift,
-             .finish = finish};
-    ds_pool_run(backend->pool, j.cut.planes * j.cut.chunks, scale_task, &j);
+             .end = &step->epilogue,
+             .finish = ds_finish_of(step, NULL)};
+    run_chunks(backend, &j, scale_chunk);
 }
 
-/* Item: one chunk of one plane, as in scale_task. */
-static void combine_task(void *context, int64_t item, int worker)
+static void combine_tail(const job *j, int64_t plane, const float *abc)
 {
-    const job *j = context;
-    const int64_t plane = item / j->cut.chunks, chunk = item % j->cut.chunks;
-    const int64_t begin = plane * j->cut.floats, at = begin + chunk * DS_CHUNK * DS_BLOCK;
-    const float *g = j->g->data, *x = j->x->data;
-    float *y = j->y->data, abc[3][DS_BLOCK], tail[3][DS_BLOCK];
+    const int64_t left = j->cut.floats % DS_BLOCK, last = (plane + 1) * j->cut.floats - left;
+    float tail[3][DS_BLOCK];
+    j->slots->combine_pixels(tail_of(data_at(j->g, last), left, tail[0]),
+                             tail_of(data_at(j->x, last), left, tail[1]), abc, NULL, tail[2], 1);
+    memcpy((float *)j->y->data + last, tail[2], (size_t)left * sizeof(float));
+}
+
+static void combine_chunk(const job *j, int64_t plane, int64_t chunk)
+{
+    float abc[3][DS_BLOCK], splat[DS_BLOCK];
+    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
     const float *const vectors[] = {j->a, j->b, j->c};
-    (void)worker;
     for (int i = 0; i < 3; i++) {
-        const float *lanes = lanes_of(j, vectors[i], plane, tail[0]);
+        const float *lanes = lanes_of(j, vectors[i], plane, splat);
         memcpy(abc[i], lanes, sizeof abc[i]);
     }
-    j->slots->combine_pixels(g + at, x + at, abc[0], strength_at(j, plane, chunk * DS_CHUNK),
-                             y + at, chunk_pixels(&j->cut, chunk));
-    const int64_t left = j->cut.floats % DS_BLOCK, last = begin + j->cut.floats - left;
-    if (left == 0 || chunk != j->cut.chunks - 1)
-        return;
-    j->slots->combine_pixels(tail_of(g + last, left, tail[0]), tail_of(x + last, left, tail[1]),
-                             abc[0], NULL, tail[2], 1);
-    memcpy(y + last, tail[2], (size_t)left * sizeof *y);
+    float *y = chunk_to_write(j, plane, chunk, made);
+    j->slots->combine_pixels(read_chunk(j, j->g, plane, chunk, buffer[0]),
+                             read_chunk(j, j->x, plane, chunk, buffer[1]), abc[0],
+                             strength_at(j, plane, chunk), y, chunk_pixels(&j->cut, chunk));
+    write_chunk(j, plane, chunk, y);
+    if (j->cut.floats % DS_BLOCK != 0 && chunk == j->cut.chunks - 1)
+        combine_tail(j, plane, abc[0]);
 }
 
 void ds_combine_channels(ds_backend *backend, const ds_tensor *g, const ds_tensor *x,
@@ -296,7 +352,7 @@ void ds_combine_channels(ds_backend *backend, const ds_tensor *g, const ds_tenso
                          const ds_tensor *y)
 {
     job j = {.slots = ds_cpu_slots(backend->level),
-             .cut = cut_of(g),
+             .cut = cut_of(g, ds_is_half(g) || ds_is_half(x) || ds_is_half(y)),
              .g = g,
              .x = x,
              .y = y,
@@ -304,5 +360,5 @@ void ds_combine_channels(ds_backend *backend, const ds_tensor *g, const ds_tenso
              .b = b,
              .c = c,
              .strength = strength};
-    ds_pool_run(backend->pool, j.cut.planes * j.cut.chunks, combine_task, &j);
+    run_chunks(backend, &j, combine_chunk);
 }

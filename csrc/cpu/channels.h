@@ -12,7 +12,7 @@ static inline int64_t ds_lanes(const ds_tensor *x)
     return ds_is_blocked(x) ? ds_blocks(x->shape.c) * DS_BLOCK : x->shape.c;
 }
 
-/* Pixels whose sums are formed in float before they are added in double. */
+/* Pixels whose sums are formed in float before they are added in double, where no map is bf16. */
 enum { DS_CHUNK = 1024 };
 
 /* Mean and sum of squared differences from it, of `count` pixels. */
@@ -50,9 +50,9 @@ void ds_channel_spreads(ds_backend *backend, const ds_tensor *x, ds_channels *ch
 void ds_channel_sums(ds_backend *backend, const ds_tensor *g, const ds_tensor *x, const float *mean,
                      const ds_tensor *strength, ds_channels *channels);
 
-/* y = finish(scale x + shift); y may be x. */
-void ds_scale_channels(ds_backend *backend, const ds_tensor *x, const float *scale,
-                       const float *shift, const ds_finish *finish, const ds_tensor *y);
+/* The step's output = scale in[0] + shift, and the step's end; it may lie where in[0] does. */
+void ds_scale_channels(ds_backend *backend, const ds_step *step, const float *scale,
+                       const float *shift);
 
 /* y = a' g + b x + c with a' = a, or s a + 1 - s where there is a strength s; y may be g or x. */
 void ds_combine_channels(ds_backend *backend, const ds_tensor *g, const ds_tensor *x,

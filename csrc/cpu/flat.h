@@ -1,4 +1,4 @@
-/* Work on each float of tensors of one layout, whatever the layout is. */
+/* Work on each value of tensors of one shape and kind, whatever their layout and types are. */
 #ifndef DS_CPU_FLAT_H
 #define DS_CPU_FLAT_H
 
@@ -14,9 +14,8 @@ struct ds_flat {
                   int64_t count);
     const ds_slots *slots;
     const void *context; /* for apply */
-    const float *in[DS_FLAT_INPUTS];
-    float *y; /* may be one of the inputs */
-    int64_t count;
+    const ds_tensor *in[DS_FLAT_INPUTS];
+    const ds_tensor *y; /* may lie in the memory of an input of its type */
 };
 
 void ds_flat_run(ds_pool *pool, const ds_flat *flat);

@@ -1,5 +1,5 @@
 /* Packing: planar to blocks of channels and back, blocks of floats to blocks of bf16 and back. */
-#include "cpu/cpu.h"
+#include "cpu/half.h"
 
 #include <string.h>
 
@@ -71,67 +71,50 @@ void ds_cpu_unblock(ds_pool *pool, const ds_tensor *blocked, float *planar)
     ds_pool_run(pool, blocks_of(blocked), unblock_task, &c);
 }
 
-enum { PIECE = 4096 }; /* pixels of a work item */
-
 typedef struct conversion {
     const ds_slots *slots;
     const ds_tensor *half, *floats;
-    int64_t pieces; /* of a block */
+    ds_pairs pairs;
+    int64_t stretches; /* of a block */
+    bool widen;
 } conversion;
 
-/* One piece of a block of 32 channels, and its halves among the floats. */
-typedef struct piece {
-    ds_bf16 *half;
-    float *low, *high; /* high: NULL where there are no such channels */
-    int64_t pixels;
-} piece;
-
-static piece piece_of(const conversion *c, int64_t item)
-{
-    const ds_shape s = c->half->shape;
-    const int64_t block = item / c->pieces, first = item % c->pieces * PIECE;
-    const int64_t n = block / ds_half_blocks(s.c), b = block % ds_half_blocks(s.c);
-    const int64_t left = s.h * s.w - first;
-    float *low = ds_block(c->floats, n, 2 * b) + first * DS_BLOCK;
-    return (piece){.half = ds_half_block(c->half, n, b) + first * DS_HALF_BLOCK,
-                   .low = low,
-                   .high = 2 * b + 1 < ds_blocks(s.c) ? low + s.h * s.w * DS_BLOCK : NULL,
-                   .pixels = left < PIECE ? left : PIECE};
-}
-
-static void widen_task(void *context, int64_t item, int worker)
+/* Item: one stretch of pixels of a pair of blocks. */
+static void convert_task(void *context, int64_t item, int worker)
 {
     const conversion *c = context;
-    const piece p = piece_of(c, item);
+    const int64_t pixel = item % c->stretches * DS_STRETCH;
+    const int64_t left = c->half->shape.h * c->half->shape.w - pixel;
+    const int64_t count = left < DS_STRETCH ? left : DS_STRETCH;
+    int64_t end, block = ds_pair_blocks(&c->pairs, item / c->stretches, &end);
     (void)worker;
-    c->slots->widen(p.half, p.low, p.high, p.pixels);
+    for (; block < end; block++) {
+        float *floats = ds_pixels_to_write(c->floats, block, pixel, NULL);
+        if (c->widen)
+            ds_read_pixels(c->slots, c->half, block, pixel, count, floats);
+        else
+            ds_write_pixels(c->slots, c->half, block, pixel, count, floats);
+    }
 }
 
-static void narrow_task(void *context, int64_t item, int worker)
-{
-    const conversion *c = context;
-    const piece p = piece_of(c, item);
-    (void)worker;
-    c->slots->narrow(p.low, p.high, p.half, p.pixels);
-}
-
-static void convert(ds_backend *backend, const ds_tensor *half, const ds_tensor *floats,
-                    ds_task *task)
+static void convert(ds_backend *backend, const ds_tensor *half, const ds_tensor *floats, bool widen)
 {
     const int64_t pixels = half->shape.h * half->shape.w;
     conversion c = {.slots = ds_cpu_slots(backend->level),
                     .half = half,
                     .floats = floats,
-                    .pieces = (pixels + PIECE - 1) / PIECE};
-    ds_pool_run(backend->pool, blocks_of(half) * c.pieces, task, &c);
+                    .pairs = ds_pairs_of(half, true),
+                    .stretches = (pixels + DS_STRETCH - 1) / DS_STRETCH,
+                    .widen = widen};
+    ds_pool_run(backend->pool, c.pairs.count * c.stretches, convert_task, &c);
 }
 
 void ds_cpu_widen(ds_backend *backend, const ds_tensor *half, const ds_tensor *floats)
 {
-    convert(backend, half, floats, widen_task);
+    convert(backend, half, floats, true);
 }
 
 void ds_cpu_narrow(ds_backend *backend, const ds_tensor *floats, const ds_tensor *half)
 {
-    convert(backend, half, floats, narrow_task);
+    convert(backend, half, floats, false);
 }

@@ -50,8 +50,9 @@ static void backward_run(ds_backend *backend, const ds_step *step)
         scale[i] = (float)slope;
         shift[i] = (float)((double)d[0] / pixels - slope * (double)moments[0]);
     }
-    ds_scale_channels(backend, x, scale, shift, &(ds_finish){0}, step->out);
+    ds_scale_channels(backend, step, scale, shift);
 }
 
-const ds_kernel ds_cpu_moments = {.prepare = prepare, .run = run};
-const ds_kernel ds_cpu_moments_backward = {.prepare = prepare, .run = backward_run, .in_place = 1};
+const ds_kernel ds_cpu_moments = {.prepare = prepare, .run = run, .takes_half = true};
+const ds_kernel ds_cpu_moments_backward = {
+    .prepare = prepare, .run = backward_run, .in_place = 1, .takes_half = true};

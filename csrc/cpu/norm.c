@@ -54,13 +54,6 @@ static double scale_of(ds_spread spread, double epsilon)
     return 1 / sqrt(spread.squares / spread.count + epsilon);
 }
 
-static void apply(ds_backend *backend, const ds_step *step, const ds_channels *channels)
-{
-    const ds_finish finish = ds_finish_of(step, NULL);
-    ds_scale_channels(backend, step->in[0], channels->vector[SCALE], channels->vector[SHIFT],
-                      &finish, step->out);
-}
-
 static void instance_run(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_attr a = DS_ATTR(instance_norm, step->attr);
@@ -75,7 +68,7 @@ static void instance_run(ds_backend *backend, const ds_step *step)
         channels.vector[SCALE][i] = (float)scale;
         channels.vector[SHIFT][i] = (float)shift;
     }
-    apply(backend, step, &channels);
+    ds_scale_channels(backend, step, channels.vector[SCALE], channels.vector[SHIFT]);
 }
 
 /* Sums of dy and of dy (x - mean), of each picture or of the whole batch. */
@@ -150,7 +143,7 @@ static void scale_given(ds_backend *backend, const ds_step *step, double epsilon
         channels.vector[SCALE][i] = (float)scale;
         channels.vector[SHIFT][i] = (float)(beta - mean * scale);
     }
-    apply(backend, step, &channels);
+    ds_scale_channels(backend, step, channels.vector[SCALE], channels.vector[SHIFT]);
 }
 
 static void batch_run(ds_backend *backend, const ds_step *step)
@@ -164,12 +157,15 @@ static void batch_backward_run(ds_backend *backend, const ds_step *step)
 }
 
 const ds_kernel ds_cpu_instance_norm = {
-    .accepts = accepts, .prepare = prepare, .run = instance_run, .in_place = 1};
+    .accepts = accepts, .prepare = prepare, .run = instance_run, .in_place = 1, .takes_half = true};
 const ds_kernel ds_cpu_instance_norm_backward = {
-    .prepare = prepare, .run = instance_backward_run, .in_place = 1 | 2};
-const ds_kernel ds_cpu_instance_norm_backward_gamma = {.prepare = prepare,
-                                                       .run = instance_backward_gamma_run};
+    .prepare = prepare, .run = instance_backward_run, .in_place = 1 | 2, .takes_half = true};
+const ds_kernel ds_cpu_instance_norm_backward_gamma = {
+    .prepare = prepare, .run = instance_backward_gamma_run, .takes_half = true};
 const ds_kernel ds_cpu_batch_norm = {
-    .accepts = accepts, .prepare = prepare, .run = batch_run, .in_place = 1};
-const ds_kernel ds_cpu_batch_norm_backward = {
-    .accepts = accepts, .prepare = prepare, .run = batch_backward_run, .in_place = 1};
+    .accepts = accepts, .prepare = prepare, .run = batch_run, .in_place = 1, .takes_half = true};
+const ds_kernel ds_cpu_batch_norm_backward = {.accepts = accepts,
+                                              .prepare = prepare,
+                                              .run = batch_backward_run,
+                                              .in_place = 1,
+                                              .takes_half = true};

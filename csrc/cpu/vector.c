@@ -34,10 +34,9 @@ static void axpy_run(ds_backend *backend, const ds_step *step)
     ds_flat_run(backend->pool, &(ds_flat){.apply = apply_axpy,
                                           .slots = ds_cpu_slots(backend->level),
                                           .context = &alpha,
-                                          .in = {step->in[1]->data, step->in[2]->data},
-                                          .y = step->out->data,
-                                          .count = ds_stored(step->out)});
+                                          .in = {step->in[1], step->in[2]},
+                                          .y = step->out});
 }
 
-const ds_kernel ds_cpu_dot = {.prepare = dot_prepare, .run = dot_run};
-const ds_kernel ds_cpu_axpy = {.run = axpy_run, .in_place = 2 | 4};
+const ds_kernel ds_cpu_dot = {.prepare = dot_prepare, .run = dot_run, .takes_half = true};
+const ds_kernel ds_cpu_axpy = {.run = axpy_run, .in_place = 2 | 4, .takes_half = true};

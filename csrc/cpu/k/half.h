@@ -1,23 +1,22 @@
-/* Between pixels of 32 bf16 channels and the two blocks of 16 floats that they stand for: channels
-   0 to 15 in `low`, the rest in `high`, which may be NULL: not wanted, or zero. */
+/* Between 16 of the 32 channels of bf16 pixels and floats. */
 
-static TARGET void DS_SLOT(widen)(const ds_bf16 *x, float *low, float *high, int64_t pixels)
+static TARGET void DS_SLOT(widen)(const ds_bf16 *x, float *y, int64_t pixels)
 {
-    for (int64_t p = 0; p < pixels; p++, x += DS_HALF_BLOCK)
+    for (int64_t p = 0; p < pixels; p++)
 #pragma GCC unroll 4
-        for (int j = 0; j < DS_BLOCK; j += LANES) {
-            v_store(low + p * DS_BLOCK + j, v_widen(x + j));
-            if (high)
-                v_store(high + p * DS_BLOCK + j, v_widen(x + DS_BLOCK + j));
-        }
+        for (int j = 0; j < DS_BLOCK; j += LANES)
+            v_store(y + p * DS_BLOCK + j, v_widen(x + p * DS_HALF_BLOCK + j));
 }
 
-static TARGET void DS_SLOT(narrow)(const float *low, const float *high, ds_bf16 *y, int64_t pixels)
+/* alone: the other 16 channels, behind these, are empty lanes. */
+static TARGET void DS_SLOT(narrow)(const float *x, ds_bf16 *y, int64_t pixels, bool alone)
 {
-    for (int64_t p = 0; p < pixels; p++, y += DS_HALF_BLOCK)
+    for (int64_t p = 0; p < pixels; p++)
 #pragma GCC unroll 4
         for (int j = 0; j < DS_BLOCK; j += LANES) {
-            v_narrow(y + j, v_load(low + p * DS_BLOCK + j));
-            v_narrow(y + DS_BLOCK + j, high ? v_load(high + p * DS_BLOCK + j) : v_splat(0.0f));
+            ds_bf16 *to = y + p * DS_HALF_BLOCK + j;
+            v_narrow(to, v_load(x + p * DS_BLOCK + j));
+            if (alone)
+                v_narrow(to + DS_BLOCK, v_splat(0.0f));
         }
 }

@@ -1,0 +1,54 @@
+#include "cpu/half.h"
+
+ds_pairs ds_pairs_of(const ds_tensor *x, bool half)
+{
+    const ds_shape s = x->shape;
+    ds_pairs p = {.blocks = ds_is_blocked(x) ? ds_blocks(s.c) : s.c, .width = half ? 2 : 1};
+    p.count = s.n * ((p.blocks + p.width - 1) / p.width);
+    return p;
+}
+
+int64_t ds_pair_blocks(const ds_pairs *p, int64_t item, int64_t *end)
+{
+    const int64_t items = (p->blocks + p->width - 1) / p->width; /* of a picture */
+    const int64_t picture = item / items * p->blocks, first = item % items * p->width;
+    *end = picture + (first + p->width < p->blocks ? first + p->width : p->blocks);
+    return picture + first;
+}
+
+/* The first of the block's 16 channels among the 32 of a pixel. */
+static ds_bf16 *half_at(const ds_tensor *x, int64_t block, int64_t pixel)
+{
+    const int64_t blocks = ds_blocks(x->shape.c), n = block / blocks, b = block % blocks;
+    return ds_half_block(x, n, b / 2) + pixel * DS_HALF_BLOCK + b % 2 * DS_BLOCK;
+}
+
+static float *float_at(const ds_tensor *x, int64_t block, int64_t pixel)
+{
+    return (float *)x->data + (block * x->shape.h * x->shape.w + pixel) * DS_BLOCK;
+}
+
+const float *ds_read_pixels(const ds_slots *slots, const ds_tensor *x, int64_t block, int64_t pixel,
+                            int64_t count, float *buffer)
+{
+    if (!x)
+        return NULL;
+    if (!ds_is_half(x))
+        return float_at(x, block, pixel);
+    slots->widen(half_at(x, block, pixel), buffer, count);
+    return buffer;
+}
+
+float *ds_pixels_to_write(const ds_tensor *y, int64_t block, int64_t pixel, float *buffer)
+{
+    return ds_is_half(y) ? buffer : float_at(y, block, pixel);
+}
+
+void ds_write_pixels(const ds_slots *slots, const ds_tensor *y, int64_t block, int64_t pixel,
+                     int64_t count, const float *from)
+{
+    const int64_t blocks = ds_blocks(y->shape.c), b = block % blocks;
+    const bool alone = b % 2 == 0 && b + 1 == blocks;
+    if (ds_is_half(y))
+        slots->narrow(from, half_at(y, block, pixel), count, alone);
+}
