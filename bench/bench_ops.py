@@ -71,7 +71,7 @@ def arrays(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, np.float32(w / fan_in**0.5), rng.standard_normal(shape.out, np.float32)
 
 
-def ours(shape: Shape, threads: int, backward: bool) -> tuple[Callable[[], object], str]:
+def ours(shape: Shape, args: argparse.Namespace) -> tuple[Callable[[], object], str]:
     """Return our convolution as a call, and the name of the kernel."""
     x, w, b = arrays(shape)
     graph = _core.Graph()
@@ -86,7 +86,7 @@ def ours(shape: Shape, threads: int, backward: bool) -> tuple[Callable[[], objec
         node, pad = graph.pad(node, **sides, mode=shape.mode), {}
     weight = graph.constant(w)
     attrs = {**pad, "stride": shape.stride, "groups": shape.groups}
-    if backward:
+    if args.backward:
         y = graph.conv2d(node, weight, **attrs)
         dy = np.random.default_rng(1).standard_normal(y.shape, np.float32)
         dy = graph.variable("dy", dy, kind="map")
@@ -96,7 +96,8 @@ def ours(shape: Shape, threads: int, backward: bool) -> tuple[Callable[[], objec
         y = graph.activation(graph.conv2d(node, weight, bias, **attrs), kind="relu")
     # One pixel: handing over the whole result would take longer than some convolutions do.
     corner = graph.constant(np.ones((1, y.shape[1], 1, 1), np.float32))
-    plan = graph.compile([graph.conv2d(y, corner, stride=max(y.shape[2:]))], threads=threads)
+    options = {"threads": args.threads, "precision": args.precision, "cpu_level": args.level}
+    plan = graph.compile([graph.conv2d(y, corner, stride=max(y.shape[2:]))], **options)
     return lambda: plan.run({}), plan.dump()
 
 
@@ -135,7 +136,7 @@ def seconds(work: Callable[[], object], least: float, clock: Callable[[], float]
 def compare(shape: Shape, args: argparse.Namespace) -> tuple[float, float]:
     """Return seconds of ours and theirs."""
     clock = time.thread_time if args.threads == 1 else time.perf_counter
-    mine, dump = ours(shape, args.threads, args.backward)
+    mine, dump = ours(shape, args)
     peers = [theirs(shape, layout, args.backward) for layout in LAYOUTS.values()]
     contenders = [mine] if args.alone else [mine, *peers]
     if args.only is not None:
@@ -155,6 +156,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--least", type=float, default=0.02, help="seconds of a turn")
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--precision", default="fp32", help="ours")
+    parser.add_argument("--level", help="ours: the level of the CPU's kernels")
     parser.add_argument("--alone", action="store_true", help="without PyTorch")
     parser.add_argument("--only", type=int, help="the line with this number, and the plan")
     parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")

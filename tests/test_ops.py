@@ -26,6 +26,7 @@ from depthstyle import _core
 CASES = [*op_cases.CASES, *METHODS]
 LEVELS = FP32_LEVELS
 BACKENDS = ["ref", *LEVELS]
+ALL_LEVELS = _core.cpu_levels()  # for bf16
 # More threads than rows of work, a number that divides nothing, and the plain case.
 THREADS = (1, 2, 5)
 # Half the width of a finite difference: the error h^2 f''' / 6 of smooth ops and the rounding
@@ -140,7 +141,7 @@ def half_reference(case: Case, node: _core.Node) -> tuple[Arrays, np.ndarray, np
 @cases(CASES)
 def test_value_in_bf16(case):
     inputs, expected, bound = half_reference(case, compile_on(case, case.inputs(), "ref").node)
-    for backend in BACKENDS:
+    for backend in ["ref", *ALL_LEVELS]:
         program = compile_on(case, inputs, backend, precision="bf16")
         (found,) = program(inputs)
         if is_half(expected.shape, program.node.kind):
@@ -156,7 +157,7 @@ def test_value_in_bf16(case):
 def test_direct_convolution_of_integers_in_bf16_is_rounded_once(case):
     inputs = case.inputs()
     expected = reference(case, inputs)
-    for backend in BACKENDS:
+    for backend in ["ref", *ALL_LEVELS]:
         program = compile_on(case, inputs, backend, precision="bf16")
         if uses_winograd(program):
             continue
@@ -170,7 +171,7 @@ def test_gradients_in_mixed_precision(case):
     inputs = case.inputs()
     plans = {
         backend: compile_on(case, inputs, backend, gradients=True, precision="mixed")
-        for backend in BACKENDS
+        for backend in ["ref", *ALL_LEVELS]
     }
     weight = np.random.default_rng(1).standard_normal(plans["ref"].node.shape)
     expected = plans["ref"].gradients(inputs, weight)
@@ -178,7 +179,7 @@ def test_gradients_in_mixed_precision(case):
     for i, gradient in zip(case.differentiable, expected, strict=True):
         if i in maps:
             np.testing.assert_array_equal(gradient, narrow(gradient))
-    for backend in LEVELS:
+    for backend in ALL_LEVELS:
         for a, b in zip(plans[backend].gradients(inputs, weight), expected, strict=True):
             assert relative_error(a, b) < BF16_ERROR, backend
 

@@ -55,7 +55,7 @@ ds_finish ds_finish_of(const ds_step *step, const float *bias)
         .active = e->active,
         .slope = e->activation == DS_LEAKY_RELU ? (float)e->alpha : 0.0f,
         .high = e->activation == DS_RELU6 ? 6.0f : INFINITY,
-        .stream = ds_stored(step->out) * (int64_t)sizeof(float) > STREAM_BYTES,
+        .stream = ds_stored_bytes(step->out) > STREAM_BYTES,
     };
 }
 
@@ -69,6 +69,15 @@ ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
     if (moved.gate)
         moved.gate += floats;
     return moved;
+}
+
+ds_code ds_list_pixels(ds_alloc *alloc, const ds_conv *conv, int64_t first, int64_t step,
+                       int64_t count, int64_t size, int32_t **pixel, ds_status *status)
+{
+    ds_code code = ds_alloc_raw(alloc, (size_t)count * sizeof **pixel, pixel, status);
+    for (int64_t i = 0; code == DS_OK && i < count; i++)
+        (*pixel)[i] = (int32_t)ds_border(conv, first + i * step, size);
+    return code;
 }
 
 void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks)

@@ -1,5 +1,6 @@
 /* The convolution kernels of the cpu backend, and what they share. kernels.def asks in this order,
    forward and backward to the input:
+     conv_tiles.c      bf16, where the processor multiplies it faster than floats; one group
      conv_planar.c     1x1 between images
      winograd.c        3x3, stride 1, one group, from 5 channels to 5 channels or more
      conv_depthwise.c  a group for each channel
@@ -63,6 +64,15 @@ static inline int64_t ds_border(const ds_conv *conv, int64_t i, int64_t size)
     return conv->mode == DS_PAD_REFLECT && mirrored >= 0 && mirrored < whole ? mirrored / conv->up
                                                                              : -1;
 }
+
+/* The pixels that indices first, first + step, ... of an axis show: `count` of ds_border. */
+ds_code ds_list_pixels(ds_alloc *alloc, const ds_conv *conv, int64_t first, int64_t step,
+                       int64_t count, int64_t size, int32_t **pixel, ds_status *status);
+
+/* First and last index, along one axis with a kernel of so many positions and a border of `before`
+   pixels, of what outputs [begin, end] read. */
+void ds_reach(const ds_conv *conv, int64_t before, int64_t kernel, int64_t begin, int64_t end,
+              int64_t *first, int64_t *last);
 
 /* Copies of the input's rows with their border, so that inner loops know nothing of borders.
    Output pixel (y, x) meets kernel position (i, j) in input row and column

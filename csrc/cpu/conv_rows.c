@@ -2,9 +2,8 @@
 
 #include <string.h>
 
-/* First and last index, along one axis, of what outputs [begin, end] read. */
-static void reach(const ds_conv *conv, int64_t before, int64_t kernel, int64_t begin, int64_t end,
-                  int64_t *first, int64_t *last)
+void ds_reach(const ds_conv *conv, int64_t before, int64_t kernel, int64_t begin, int64_t end,
+              int64_t *first, int64_t *last)
 {
     int64_t span = (kernel - 1) * conv->dilation;
     if (conv->backward) {
@@ -24,12 +23,12 @@ ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t tile)
                     .phases = conv->backward ? conv->stride : 1};
     int64_t first, last, step = conv->backward ? 1 : conv->stride;
     int64_t fewest = conv->y->shape.w / rows.phases;
-    reach(conv, conv->left, w.w, 0, conv->y->shape.w - 1, &first, &last);
+    ds_reach(conv, conv->left, w.w, 0, conv->y->shape.w - 1, &first, &last);
     rows.before = -first;
     rows.length = last - first + 1 + (fewest < tile ? (tile - fewest) * step : 0);
     rows.x_step = step * rows.lanes;
     rows.y_step = rows.x_step * rows.length;
-    reach(conv, conv->top, w.h, 0, band - 1, &first, &last);
+    ds_reach(conv, conv->top, w.h, 0, band - 1, &first, &last);
     /* A band that starts between two rows of dy can meet one more. */
     rows.count = last - first + 1 + (conv->backward && conv->stride > 1);
     return rows;
@@ -80,7 +79,7 @@ static void copy_row(const ds_rows *rows, const ds_conv *conv, const float *map,
 static int64_t first_row(const ds_conv *conv, int64_t y)
 {
     int64_t first, last;
-    reach(conv, conv->top, conv->w->shape.h, y, y, &first, &last);
+    ds_reach(conv, conv->top, conv->w->shape.h, y, y, &first, &last);
     return first;
 }
 

@@ -428,17 +428,6 @@ static ds_code keep_weights(ds_backend *backend, winograd *plan, const ds_conv *
     return DS_OK;
 }
 
-/* The stored pixels of an axis under `tiles` tiles. */
-static ds_code list_pixels(ds_backend *backend, const ds_conv *conv, int64_t tiles, int64_t before,
-                           int64_t size, int32_t **pixel, ds_status *status)
-{
-    size_t count = (size_t)tiles * 4 + 2;
-    ds_code code = ds_alloc_raw(backend->alloc, count * sizeof **pixel, pixel, status);
-    for (size_t i = 0; code == DS_OK && i < count; i++)
-        (*pixel)[i] = (int32_t)ds_border(conv, (int64_t)i - before, size);
-    return code;
-}
-
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
 {
     winograd *plan = NULL;
@@ -448,10 +437,10 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
     set_order(plan, step->constant[1]);
-    DS_TRY(
-        list_pixels(backend, &conv, plan->tiles_y, plan->top, conv.x->shape.h, &plan->row, status));
-    DS_TRY(list_pixels(backend, &conv, plan->tiles_x, plan->left, conv.x->shape.w, &plan->column,
-                       status));
+    DS_TRY(ds_list_pixels(backend->alloc, &conv, -plan->top, 1, plan->tiles_y * 4 + 2,
+                          conv.x->shape.h, &plan->row, status));
+    DS_TRY(ds_list_pixels(backend->alloc, &conv, -plan->left, 1, plan->tiles_x * 4 + 2,
+                          conv.x->shape.w, &plan->column, status));
     if (plan->keep) {
         DS_TRY(keep_weights(backend, plan, &conv, status));
         step->prepared_bytes = (size_t)weight_bytes(plan);

@@ -1,0 +1,318 @@
+/* Convolution as products of bf16 tiles, forward and backward to the input: any kernel, stride,
+   dilation and border, between maps and images, without groups.
+
+   A work item is a part of the output, `band` rows by `segment` columns. It copies the input rows
+   under it, with their border and as bf16, to where the loads of tiles have one stride and no
+   border; there 16 neighbouring outputs read 16 pixels an equal step apart, whatever the kernel
+   position. Of a map 32 channels of a pixel are the inner dimension of a tile, of an image 8
+   neighbouring pixels with 4 channels each. Kernel positions below one another that meet
+   neighbouring rows make a ladder: the rows of pixels that four rows of outputs share are loaded
+   once. All sums stay in registers until they are complete. A 1x1 convolution of a bf16 map is one
+   of a map of 16 columns, read where it lies.
+
+   Operands that must not lose what bf16 cannot hold are split into two of them, and what is
+   computed is high high + high low + low high: the same sum with three times the terms. */
+#include "cpu/conv_tiles.h"
+
+#include <string.h>
+
+/* Floats of the sums of 4 rows of 16 pixels by 32 channels. */
+enum { SUMS = 2 * DS_TILE_GROUP * DS_TILE_ROWS * DS_TILE_ROWS };
+
+/* Weights of 16 output channels that stay in the first-level cache without being fetched early. */
+enum { FEW_LINES = 256 };
+
+/* A larger stride backward leaves few pixels for each pair of phases. */
+enum { MOST_PHASES = 4 };
+
+typedef struct work {
+    const ds_tile_plan *plan;
+    ds_conv conv;
+    ds_finish finish;
+    const ds_epilogue *epilogue;
+    const ds_bf16 *weights;
+    unsigned char *scratch;
+} work;
+
+/* The part of the output that an item computes. */
+typedef struct place {
+    int64_t n, block, last_block, y, y_end, x, x_end;
+} place;
+
+/* Whether vectors of bf16 are worth it: Winograd needs a quarter of the products, in fp32; of
+   images they would waste more lanes than the direct kernel does. */
+static bool pays_on_vectors(const ds_backend *backend, const ds_step *step, const ds_conv *conv)
+{
+    return ds_is_blocked(conv->x) && ds_is_blocked(conv->y) &&
+           !ds_cpu_conv2d_winograd.accepts(backend, step);
+}
+
+static bool accepts(const ds_backend *backend, const ds_step *step)
+{
+    ds_conv conv = ds_conv_of(step);
+    bool finishes = ds_is_blocked(conv.y) ? ds_finish_accepts(step) : !step->epilogue.active;
+    return ds_cpu_tiles(backend->level) && ds_step_rounds(step) && conv.groups == 1 && finishes &&
+           !(conv.backward && (conv.mode == DS_PAD_REFLECT || conv.stride > MOST_PHASES)) &&
+           conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
+           (ds_is_blocked(conv.x) || ds_is_blocked(conv.y)) &&
+           (backend->level == DS_CPU_AMX || pays_on_vectors(backend, step, &conv));
+}
+
+static place place_of(const ds_tile_plan *plan, int64_t index)
+{
+    place at = {.block = index % plan->sets * plan->item_blocks};
+    index /= plan->sets;
+    at.x = index % plan->segments * plan->segment;
+    index /= plan->segments;
+    at.y = index % plan->bands * plan->band;
+    at.n = index / plan->bands;
+    at.last_block = ds_minimum(at.block + plan->item_blocks, plan->out_blocks);
+    at.x_end = ds_minimum(at.x + plan->segment, plan->y.w);
+    at.y_end = ds_minimum(at.y + plan->band, plan->y.h);
+    return at;
+}
+
+/* The input as it lies: block 0 of picture n. */
+static const void *input_at(const work *w, int64_t n, int64_t block)
+{
+    const ds_tensor *x = w->conv.x;
+    ds_shape s = x->shape;
+    if (ds_is_half(x))
+        return ds_half_block(x, n, block);
+    if (ds_is_blocked(x))
+        return ds_block(x, n, 2 * block);
+    return (const float *)x->data + n * s.c * s.h * s.w;
+}
+
+static void copy_rows(const work *w, const place *item, ds_bf16 *to)
+{
+    const ds_tile_plan *plan = w->plan;
+    ds_shape s = w->conv.x->shape;
+    bool half = ds_is_half(w->conv.x), image = plan->lanes == DS_IMAGE_LANES;
+    int64_t row_values = plan->length * plan->lanes;
+    int64_t low = plan->in_blocks * plan->count * row_values;
+    int64_t line = s.w * (half ? DS_HALF_BLOCK * (int64_t)sizeof(ds_bf16)
+                               : (image ? 1 : DS_BLOCK) * (int64_t)sizeof(float));
+    ds_tile_copy copy = {.column = plan->column + ds_tile_apart(plan, item->x),
+                         .pixels = plan->length,
+                         .half = half,
+                         .plane = s.h * s.w * (image ? 1 : DS_BLOCK)};
+    for (int64_t block = 0; block < plan->in_blocks; block++) {
+        const unsigned char *map = input_at(w, item->n, block);
+        copy.channels = s.c - block * DS_HALF_BLOCK;
+        for (int64_t i = 0; i < plan->count; i++, to += row_values) {
+            int32_t row = plan->row[ds_tile_apart(plan, item->y) + i];
+            copy.to = to;
+            copy.low = plan->split ? to + low : NULL;
+            copy.row = map + row * line;
+            if (row >= 0) {
+                plan->slots->copy(&copy);
+                continue;
+            }
+            memset(copy.to, 0, (size_t)row_values * sizeof *to);
+            if (copy.low)
+                memset(copy.low, 0, (size_t)row_values * sizeof *to);
+        }
+    }
+}
+
+static ds_tile_map map_at(const ds_tensor *map, int64_t n, int64_t block)
+{
+    if (!map)
+        return (ds_tile_map){0};
+    int64_t pixels = map->shape.h * map->shape.w;
+    if (ds_is_half(map))
+        return (ds_tile_map){.data = ds_half_block(map, n, block), .half = true};
+    if (ds_is_blocked(map))
+        return (ds_tile_map){.data = ds_block(map, n, 2 * block), .plane = pixels * DS_BLOCK};
+    return (ds_tile_map){.data = (float *)map->data + n * map->shape.c * pixels, .plane = pixels};
+}
+
+/* The end of the convolution for a block of output channels. */
+static ds_tile_end end_of(const work *w, const place *item, int64_t block, const float *sum)
+{
+    const ds_tile_plan *plan = w->plan;
+    int64_t channels = w->conv.y->shape.c - block * DS_TILE_DEPTH;
+    return (ds_tile_end){.sum = sum,
+                         .bias = w->finish.bias + block * DS_TILE_DEPTH,
+                         .addend = map_at(w->epilogue->addend, item->n, block),
+                         .gate = map_at(w->epilogue->gate, item->n, block),
+                         .y = map_at(w->conv.y, item->n, block),
+                         .x_step = plan->phases,
+                         .y_step = plan->phases * plan->y.w,
+                         .halves = channels > DS_TILE_ROWS ? 2 : 1,
+                         .active = w->finish.active,
+                         .slope = w->finish.slope,
+                         .high = w->finish.high,
+                         .stream = w->finish.stream};
+}
+
+/* 4 rows or fewer of 16 outputs or fewer, which start at column x of row y. */
+static void compute_tile(const work *w, ds_tile_product *product, ds_tile_end *end,
+                         int64_t channels)
+{
+    const ds_tile_plan *plan = w->plan;
+    const ds_bf16 *weights = product->w, *next = product->next;
+    float *sum = product->sum;
+    product->rows = end->rows;
+    for (int64_t half = 0; half < end->halves; half++) {
+        plan->slots->multiply(product);
+        product->w += plan->block_weights;
+        product->next += plan->block_weights;
+        product->sum += SUMS / 2;
+    }
+    product->w = weights;
+    product->next = next;
+    product->sum = sum;
+    if (ds_is_blocked(w->conv.y))
+        plan->slots->finish(end);
+    else
+        plan->slots->finish_planes(end, channels);
+}
+
+/* Outputs of a phase in [begin, end), which starts with the first phase. */
+static int64_t of_phase(const ds_tile_plan *plan, int64_t begin, int64_t end, int64_t at)
+{
+    return (end - begin - at + plan->phases - 1) / plan->phases;
+}
+
+/* Lines of the next block's weights to fetch for each tap of `products` products. */
+static int64_t lines_ahead(const ds_tile_plan *plan, const ds_tile_phase *p, int64_t products)
+{
+    int64_t lines = (1 + plan->split) * plan->in_blocks * p->cells * DS_TILE_ROWS;
+    int64_t taps = products * p->taps;
+    return lines > FEW_LINES ? (lines + taps - 1) / taps : 0;
+}
+
+/* One block of output channels of one pair of phases. */
+static void compute_phase(const work *w, const place *item, int64_t block, int64_t index,
+                          const ds_bf16 *x, float *sum)
+{
+    const ds_tile_plan *plan = w->plan;
+    const ds_tile_phase *p = &plan->phase[index];
+    int64_t py = index / plan->phases, px = index % plan->phases;
+    int64_t rows = of_phase(plan, item->y, item->y_end, py);
+    int64_t columns = of_phase(plan, item->x, item->x_end, px);
+    ds_tile_end end = end_of(w, item, block, sum);
+    ds_tile_product product = {.tap = p->tap,
+                               .taps = p->taps,
+                               .x_step = plan->advance * plan->lanes,
+                               .y_step = plan->advance * plan->length * plan->lanes,
+                               .w = w->weights + 2 * block * plan->block_weights + p->weights,
+                               .sum = sum};
+    product.next = product.w;
+    if (block + 1 < item->last_block) {
+        int64_t products = ds_round_up(rows, DS_TILE_GROUP) / DS_TILE_GROUP *
+                           (ds_round_up(columns, DS_TILE_ROWS) / DS_TILE_ROWS);
+        product.next += 2 * plan->block_weights;
+        product.next_lines = lines_ahead(plan, p, products);
+    }
+    for (int64_t y = 0; y < rows; y += DS_TILE_GROUP)
+        for (int64_t c = 0; c < columns; c += DS_TILE_ROWS) {
+            end.rows = ds_minimum(rows - y, DS_TILE_GROUP);
+            end.pixels = ds_minimum(columns - c, DS_TILE_ROWS);
+            end.at =
+                (item->y + py + y * plan->phases) * plan->y.w + item->x + px + c * plan->phases;
+            product.x = x + y * product.y_step + c * product.x_step;
+            compute_tile(w, &product, &end, w->conv.y->shape.c);
+            product.next += product.next_lines * product.taps * DS_TILE_DEPTH;
+        }
+}
+
+static int64_t copy_bytes(const ds_tile_plan *plan)
+{
+    int64_t values = plan->in_blocks * plan->count * plan->length * plan->lanes;
+    return plan->pointwise
+               ? 0
+               : ds_round_up((1 + plan->split) * values * (int64_t)sizeof(ds_bf16), DS_ALIGN);
+}
+
+static int64_t worker_bytes(const ds_tile_plan *plan)
+{
+    return copy_bytes(plan) + SUMS * (int64_t)sizeof(float);
+}
+
+static void task(void *context, int64_t index, int worker)
+{
+    const work *w = context;
+    const ds_tile_plan *plan = w->plan;
+    place item = place_of(plan, index);
+    unsigned char *scratch = w->scratch + worker * worker_bytes(plan);
+    const ds_bf16 *x = (ds_bf16 *)(void *)scratch;
+    float *sum = (float *)(void *)(scratch + copy_bytes(plan));
+    if (plan->pointwise)
+        x = ds_half_block(w->conv.x, item.n, 0) + item.y * DS_TILE_ROWS * DS_HALF_BLOCK;
+    else
+        copy_rows(w, &item, (ds_bf16 *)(void *)scratch);
+    plan->slots->begin();
+    for (int64_t block = item.block; block < item.last_block; block++)
+        for (int64_t i = 0; i < plan->phases * plan->phases; i++)
+            compute_phase(w, &item, block, i, x, sum);
+    plan->slots->end();
+}
+
+static void release(ds_backend *backend, ds_step *step)
+{
+    ds_tile_plan *plan = step->prepared;
+    if (plan) {
+        ds_tile_plan_release(backend, plan);
+        ds_release(backend->alloc, &plan->kept);
+    }
+    ds_release(backend->alloc, &step->prepared);
+}
+
+/* Bytes of the parts of the workspace: the bias, the weights that are not kept, the workers. */
+static int64_t bias_bytes(const ds_tile_plan *plan)
+{
+    return plan->out_blocks * DS_HALF_BLOCK * (int64_t)sizeof(float);
+}
+
+static int64_t weight_bytes(const ds_tile_plan *plan)
+{
+    return ds_tile_weight_values(plan) * (int64_t)sizeof(ds_bf16);
+}
+
+static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    ds_tile_plan *plan = NULL;
+    ds_conv conv = ds_conv_of(step);
+    int threads = ds_pool_threads(backend->pool);
+    DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *plan, &plan, status));
+    step->prepared = plan;
+    DS_TRY(ds_tile_plan_make(backend, step, plan, status));
+    int64_t bytes = bias_bytes(plan) + threads * worker_bytes(plan);
+    if (step->constant[1]) {
+        step->prepared_bytes = (size_t)weight_bytes(plan);
+        DS_TRY(ds_alloc_raw(backend->alloc, step->prepared_bytes, &plan->kept, status));
+        ds_tile_pack_weights(plan, &conv, plan->kept);
+    } else {
+        bytes += weight_bytes(plan);
+    }
+    step->workspace_bytes = (size_t)bytes;
+    step->variant = plan->split ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
+exit:
+    return status->code;
+}
+
+static void run(ds_backend *backend, const ds_step *step)
+{
+    const ds_tile_plan *plan = step->prepared;
+    float *bias = step->workspace;
+    unsigned char *after = (unsigned char *)step->workspace + bias_bytes(plan);
+    work w = {.plan = plan,
+              .conv = ds_conv_of(step),
+              .epilogue = &step->epilogue,
+              .weights = plan->kept,
+              .scratch = after};
+    if (!plan->kept) {
+        w.weights = (ds_bf16 *)(void *)after;
+        w.scratch = after + weight_bytes(plan);
+        ds_tile_pack_weights(plan, &w.conv, (ds_bf16 *)(void *)after);
+    }
+    ds_pad_bias(w.conv.bias, bias, 2 * plan->out_blocks);
+    w.finish = ds_finish_of(step, bias);
+    ds_pool_run(backend->pool, ds_tile_items(plan), task, &w);
+}
+
+const ds_kernel ds_cpu_conv2d_tiles = {
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .takes_half = true};

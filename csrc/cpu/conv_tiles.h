@@ -1,0 +1,74 @@
+/* How a convolution is made of products of tiles; made by conv_tiles_plan.c, followed by
+   conv_tiles.c. */
+#ifndef DS_CPU_CONV_TILES_H
+#define DS_CPU_CONV_TILES_H
+
+#include "cpu/conv.h"
+#include "cpu/tiles.h"
+
+enum { DS_IMAGE_LANES = 4 }; /* channels of a pixel of an image's copy */
+
+/* Where the weights of a kernel position are packed. */
+typedef struct ds_tile_spot {
+    int64_t phase;
+    int64_t cell; /* packed tile of the phase */
+    int64_t k;    /* first value of the inner dimension */
+} ds_tile_spot;
+
+/* What the outputs of a pair of phases have in common. */
+typedef struct ds_tile_phase {
+    int64_t cells; /* packed tiles for a block of input channels and 16 output channels */
+    int64_t weights;
+    const ds_tile_tap *tap;
+    int64_t taps;
+} ds_tile_phase;
+
+typedef struct ds_tile_plan {
+    const ds_tile_slots *slots;
+    ds_shape x, y; /* as the convolution is computed; see pointwise */
+    bool pointwise;
+    bool split;
+    int64_t lanes;     /* of a copied pixel */
+    int64_t in_blocks; /* of 32 channels; of an image: 1 */
+    int64_t out_blocks;
+    int64_t phases;  /* of rows and of columns */
+    int64_t skip;    /* rows of x, and columns, from one that is copied to the next */
+    int64_t advance; /* copied rows or columns from an output to the next of its phase */
+    int64_t band, segment;
+    int64_t bands, segments;
+    int64_t item_blocks, sets; /* blocks of output channels of an item; runs of so many */
+    int64_t count, length;     /* rows of a copy, and pixels of each */
+    int32_t *row;              /* the row of x under each row of the copies, -1: zero */
+    int32_t *column;
+    ds_tile_phase *phase;  /* (phases, phases) */
+    ds_tile_spot *spot;    /* (kernel positions) */
+    ds_tile_tap *tap;      /* of all phases */
+    int64_t block_weights; /* values of the packed weights of 16 output channels */
+    ds_bf16 *kept;         /* packed weights; NULL: packed in every run */
+} ds_tile_plan;
+
+/* Fills a plan but for the packed weights; also where it fails, ds_tile_plan_release follows. */
+ds_code ds_tile_plan_make(ds_backend *backend, const ds_step *step, ds_tile_plan *plan,
+                          ds_status *status);
+void ds_tile_plan_release(ds_backend *backend, ds_tile_plan *plan);
+
+int64_t ds_tile_weight_values(const ds_tile_plan *plan);
+void ds_tile_pack_weights(const ds_tile_plan *plan, const ds_conv *conv, ds_bf16 *packed);
+
+/* Input rows or columns between two bands or segments, `outputs` apart. */
+static inline int64_t ds_tile_apart(const ds_tile_plan *plan, int64_t outputs)
+{
+    return outputs / plan->phases * plan->advance;
+}
+
+static inline int64_t ds_tile_items(const ds_tile_plan *plan)
+{
+    return plan->y.n * plan->sets * plan->bands * plan->segments;
+}
+
+static inline int64_t ds_round_up(int64_t value, int64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* What stands before and behind the products of tiles, on vectors of AVX-512 with bf16. */
+#include "cpu/tiles.h"
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
+
+static inline TARGET __m512 ds_tile_widen(__m256i half)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
+static inline TARGET __m512i ds_tile_narrow(__m512 low, __m512 high)
+{
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* What a float loses as bf16. */
+static inline TARGET __m512 ds_tile_lost(__m512 value)
+{
+    return _mm512_sub_ps(value, ds_tile_widen((__m256i)_mm512_cvtneps_pbh(value)));
+}
+
+static TARGET void ds_tile_copy_half(const ds_tile_copy *c)
+{
+    const ds_bf16 *row = c->row;
+    for (int64_t i = 0; i < c->pixels; i++) {
+        __m512i pixel = _mm512_setzero_si512();
+        if (c->column[i] >= 0)
+            pixel = _mm512_loadu_si512(row + c->column[i] * (int64_t)DS_TILE_DEPTH);
+        _mm512_storeu_si512(c->to + i * DS_TILE_DEPTH, pixel);
+    }
+}
+
+static TARGET void ds_tile_copy_float(const ds_tile_copy *c)
+{
+    for (int64_t i = 0; i < c->pixels; i++) {
+        __m512 a = _mm512_setzero_ps(), b = a;
+        const float *at = (const float *)c->row + c->column[i] * (int64_t)DS_TILE_ROWS;
+        if (c->column[i] >= 0) {
+            a = _mm512_loadu_ps(at);
+            if (c->channels > DS_TILE_ROWS)
+                b = _mm512_loadu_ps(at + c->plane);
+        }
+        _mm512_storeu_si512(c->to + i * DS_TILE_DEPTH, ds_tile_narrow(a, b));
+        if (c->low)
+            _mm512_storeu_si512(c->low + i * DS_TILE_DEPTH,
+                                ds_tile_narrow(ds_tile_lost(a), ds_tile_lost(b)));
+    }
+}
+
+/* 16 pixels of 4 planes, interleaved. */
+static inline TARGET void ds_tile_store_image(const __m512 plane[4], ds_bf16 *to)
+{
+    __m512i pair[2];
+    for (int i = 0; i < 2; i++) {
+        __m512i even = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(plane[2 * i]));
+        __m512i odd = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(plane[2 * i + 1]));
+        pair[i] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+    }
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi32(pair[0], first, pair[1]));
+    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi32(pair[0], second, pair[1]));
+}
+
+static TARGET void ds_tile_copy_image(const ds_tile_copy *c)
+{
+    for (int64_t i = 0; i < c->pixels; i += DS_TILE_ROWS) {
+        __m512i column = _mm512_loadu_si512(c->column + i);
+        __mmask16 inside = _mm512_cmpge_epi32_mask(column, _mm512_setzero_si512());
+        __m512 plane[4], lost[4];
+        for (int64_t channel = 0; channel < 4; channel++) {
+            const float *from = (const float *)c->row + channel * c->plane;
+            plane[channel] = _mm512_setzero_ps();
+            if (channel < c->channels)
+                plane[channel] = _mm512_mask_i32gather_ps(plane[channel], inside, column, from, 4);
+            lost[channel] = ds_tile_lost(plane[channel]);
+        }
+        ds_tile_store_image(plane, c->to + i * 4);
+        if (c->low)
+            ds_tile_store_image(lost, c->low + i * 4);
+    }
+}
+
+static TARGET void ds_tile_copy_row(const ds_tile_copy *c)
+{
+    if (c->half)
+        ds_tile_copy_half(c);
+    else if (c->channels <= 4)
+        ds_tile_copy_image(c);
+    else
+        ds_tile_copy_float(c);
+}
+
+static inline TARGET __m512 ds_tile_load(const ds_tile_map *map, int64_t half, int64_t pixel)
+{
+    if (!map->half)
+        return _mm512_loadu_ps((const float *)map->data + half * map->plane + pixel * 16);
+    const ds_bf16 *at = (const ds_bf16 *)map->data + pixel * DS_TILE_DEPTH + half * 16;
+    return ds_tile_widen(_mm256_loadu_si256((const void *)at));
+}
+
+/* 16 channels of a pixel; `from` counts its values in the sums. */
+static inline TARGET __m512 ds_tile_value(const ds_tile_end *e, int64_t half, int64_t from,
+                                          int64_t pixel)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 r = _mm512_loadu_ps(e->sum + half * DS_TILE_GROUP * 256 + from);
+    if (e->bias)
+        r = _mm512_add_ps(r, _mm512_loadu_ps(e->bias + half * 16));
+    if (e->addend.data)
+        r = _mm512_add_ps(r, ds_tile_load(&e->addend, half, pixel));
+    if (!e->active)
+        return r;
+    __m512 low = _mm512_mul_ps(r, _mm512_set1_ps(e->slope)), high = _mm512_set1_ps(e->high);
+    if (e->gate.data) {
+        __m512 gate = ds_tile_load(&e->gate, half, pixel);
+        r = _mm512_mask_blend_ps(_mm512_cmp_ps_mask(gate, zero, _CMP_GT_OQ), low, r);
+        return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(high, gate, _CMP_GT_OQ), zero, r);
+    }
+    /* In this order of operands a NaN passes through. */
+    return _mm512_min_ps(high,
+                         _mm512_mask_blend_ps(_mm512_cmp_ps_mask(zero, r, _CMP_GT_OQ), r, low));
+}
+
+static inline TARGET void ds_tile_store(const ds_tile_end *e, int64_t from, int64_t pixel)
+{
+    __m512 a = ds_tile_value(e, 0, from, pixel), b = _mm512_setzero_ps();
+    if (e->halves > 1)
+        b = ds_tile_value(e, 1, from, pixel);
+    if (e->y.half) {
+        ds_bf16 *to = (ds_bf16 *)e->y.data + pixel * DS_TILE_DEPTH;
+        if (e->stream)
+            _mm512_stream_si512((void *)to, ds_tile_narrow(a, b));
+        else
+            _mm512_storeu_si512(to, ds_tile_narrow(a, b));
+        return;
+    }
+    float *to = (float *)e->y.data + pixel * 16;
+    for (int64_t half = 0; half < e->halves; half++, a = b, to += e->y.plane)
+        if (e->stream)
+            _mm512_stream_ps(to, a);
+        else
+            _mm512_storeu_ps(to, a);
+}
+
+static TARGET void ds_tile_finish(const ds_tile_end *e)
+{
+    for (int64_t row = 0; row < e->rows; row++)
+        for (int64_t i = 0; i < e->pixels; i++)
+            ds_tile_store(e, (row * DS_TILE_ROWS + i) * 16,
+                          e->at + row * e->y_step + i * e->x_step);
+}
+
+/* Into planes of fp32: only bias and addend. */
+static TARGET void ds_tile_finish_planes(const ds_tile_end *e, int64_t channels)
+{
+    for (int64_t channel = 0; channel < channels; channel++) {
+        float *y = (float *)e->y.data + channel * e->y.plane;
+        const float *addend =
+            e->addend.data ? (const float *)e->addend.data + channel * e->addend.plane : NULL;
+        for (int64_t row = 0; row < e->rows; row++)
+            for (int64_t i = 0; i < e->pixels; i++) {
+                int64_t at = e->at + row * e->y_step + i * e->x_step;
+                float r = e->sum[(row * DS_TILE_ROWS + i) * 16 + channel] + e->bias[channel];
+                y[at] = addend ? r + addend[at] : r;
+            }
+    }
+}
+
+/* 32 pixels of 32 channels as two packed tiles: row k has pixels 2 k and 2 k + 1 of 16 channels. */
+static inline TARGET void ds_tile_pack(const ds_bf16 *x, int64_t pixels, ds_bf16 *low,
+                                       ds_bf16 *high)
+{
+    for (int64_t k = 0; k < 16; k++) {
+        __m512i even = _mm512_setzero_si512(), odd = even;
+        if (2 * k < pixels)
+            even = _mm512_loadu_si512(x + 2 * k * DS_TILE_DEPTH);
+        if (2 * k + 1 < pixels)
+            odd = _mm512_loadu_si512(x + (2 * k + 1) * DS_TILE_DEPTH);
+        for (int half = 0; half < 2; half++) {
+            __m512i a = _mm512_cvtepu16_epi32(
+                _mm512_castsi512_si256(half ? _mm512_shuffle_i64x2(even, even, 0xee) : even));
+            __m512i b = _mm512_cvtepu16_epi32(
+                _mm512_castsi512_si256(half ? _mm512_shuffle_i64x2(odd, odd, 0xee) : odd));
+            _mm512_storeu_si512((half ? high : low) + k * DS_TILE_DEPTH,
+                                _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+"""Networks for the kernels on bf16 tiles: what the tables of ops do not reach.
+
+Everything is a small integer, so that sums are exact in any order and each result is the
+definition's, to the bit.
+"""
+
+import numpy as np
+
+from depthstyle import _core
+
+# channels in and out, height, width, kernel, attributes of the convolution
+Convolution = tuple[int, int, int, int, int, dict]
+CONVOLUTIONS: dict[str, Convolution] = {
+    "ladders, tails of rows, columns and channels": (40, 72, 13, 21, 3, {"pad": 1}),
+    "segments of a wide map": (64, 32, 9, 1100, 3, {"pad": 1}),
+    "several blocks of channels": (96, 136, 6, 18, 3, {"pad": 1}),
+    "no border": (32, 48, 11, 37, 3, {}),
+    "reflected border": (40, 32, 9, 19, 3, {"pad": 1, "pad_mode": "reflect"}),
+    "strided": (40, 72, 15, 35, 3, {"pad": 1, "stride": 2}),
+    "strided far": (8, 20, 17, 40, 5, {"pad": 2, "stride": 3}),
+    "dilated": (33, 24, 15, 20, 3, {"pad": 2, "dilation": 2}),
+    "strided and dilated": (16, 16, 15, 20, 3, {"pad": 2, "dilation": 2, "stride": 2}),
+    "large kernel": (24, 40, 12, 19, 7, {"pad": 3}),
+    "1x1 where it lies": (40, 80, 12, 20, 1, {}),
+    "1x1 with a tail": (40, 80, 7, 9, 1, {}),
+    "1x1 strided": (72, 40, 11, 23, 1, {"stride": 2}),
+    "image in": (3, 40, 14, 37, 3, {"pad": 1}),
+    "image in, large kernel": (4, 24, 15, 21, 9, {"pad": 4, "pad_mode": "reflect"}),
+    "image in, strided": (3, 64, 17, 39, 7, {"pad": 3, "stride": 2}),
+    "image in, dilated": (3, 16, 17, 25, 3, {"pad": 6, "dilation": 6}),
+    "image out": (40, 3, 13, 37, 3, {"pad": 1}),
+    "image out, large kernel": (32, 1, 15, 21, 9, {"pad": 4, "pad_mode": "reflect"}),
+}
+ACTIVATIONS = ("relu", "leaky_relu", "relu6")
+# How a convolution of maps begins and ends.
+ENDS = (*ACTIVATIONS, "addend", "enlarged", "bordered", "both")
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...], most: int = 2) -> np.ndarray:
+    """Return float32 integers from -most to most."""
+    return rng.integers(-most, most + 1, shape).astype(np.float32)
+
+
+def begin(graph, x, end: str):
+    """Return what the convolution reads: x, activated, enlarged or with a border."""
+    if end in ACTIVATIONS:
+        return graph.activation(x, kind=end, alpha=0.25)
+    if end in ("enlarged", "both"):
+        x = graph.resize(x, h=2 * x.shape[2], w=2 * x.shape[3], mode="nearest")
+    if end in ("bordered", "both"):
+        mode = "replicate" if end == "bordered" else "reflect"
+        x = graph.pad(x, top=2, bottom=1, left=3, right=0, mode=mode)
+    return x
+
+
+def network(convolution: Convolution, end: str = "relu", constant: bool = True, core=_core):
+    """Return a graph, its outputs (result, gradient to the input) and what to feed it."""
+    rng = np.random.default_rng(11)
+    channels, out, height, width, kernel, attrs = convolution
+    graph = core.Graph()
+    feed = {"x": integers(rng, (2, channels, height, width))}
+    x = graph.input("x", feed["x"].shape)
+    # The definition rounds before it adds: those sums have to fit bf16.
+    weight = integers(rng, (out, channels, kernel, kernel), most=1 if end == "addend" else 2)
+    bias = graph.constant(integers(rng, (1, out, 1, 1)))
+    if constant:
+        w = graph.constant(weight)
+    else:
+        feed["w"] = weight
+        w = graph.input("w", weight.shape, "plain")
+    if end in ("bordered", "both"):
+        attrs = {name: value for name, value in attrs.items() if name != "pad"}
+    y = graph.conv2d(begin(graph, x, end), w, bias, **attrs)
+
+    def weighted(node, name):
+        feed[name] = integers(rng, node.shape)
+        return graph.multiply(node, graph.input(name, node.shape))
+
+    if end == "addend":
+        feed["addend"] = integers(rng, y.shape)
+        y = graph.add(y, graph.input("addend", y.shape))
+    elif end in ACTIVATIONS:
+        y = graph.activation(y, kind=end, alpha=0.25)
+    loss = graph.sum_to(weighted(y, "seed"))
+    if end == "addend":
+        loss = graph.add(loss, graph.sum_to(weighted(x, "x_seed")))
+    return graph, [y, *graph.gradient(loss, [x])], feed
