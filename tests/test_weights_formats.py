@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_weights import entry, safetensors_file
 from tflite_writer import tflite_file
 from torch7_writer import torch7
 
@@ -163,6 +164,35 @@ def test_tflite(tmp_path):
     assert set(weights.load(path)) == {"a/b", "bias"}
 
 
+def test_tflite_with_a_scale_for_each_channel(tmp_path):
+    quantised, scales = np.arange(-6, 6, dtype=np.int8).reshape(2, 2, 3), np.float32([0.5, 2, -4])
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tflite_file({"a": (quantised, scales), "b": (np.int8(5), 0.25)}))
+    assert_equal(weights.open(path), {"a": quantised * scales, "b": np.array(1.25, np.float32)})
+    path.write_bytes(tflite_file({"a": (quantised, scales[:2])}))
+    with pytest.raises(WeightsError, match=r"2 scales and 2 zeros for axis 2 .* \(2, 2, 3\)"):
+        weights.open(path)
+
+
+def test_numbers_too_large_for_float32_are_infinite(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tflite_file({"a": (np.int8([0, 100]), 3e38)}))
+    assert_equal(weights.open(path), {"a": np.float32([0, np.inf])})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "number"),
+    [("BOOL", b"\1", True), ("BF16", b"\xc0\x3f", np.float32(1.5)), ("F16", b"\0\x3e", 1.5)],
+)
+def test_numbers_without_dimensions_are_arrays(tmp_path, kind, data, number):
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(safetensors_file({"a": entry([], 0, len(data), kind)}, data))
+    found = weights.open(path)["a"]
+    assert isinstance(found, np.ndarray)
+    assert found.shape == ()
+    assert found == number
+
+
 def tables(shared):
     found = sorted((shared / "data").rglob("*.pth*.tensors.tsv"))
     assert len(found) > 15
@@ -185,6 +215,7 @@ def test_published_files_hold_what_their_tables_say(shared):
 
 
 PUBLISHED = {
+    "features/depth/pydnet_kitti_pruned35.tflite": ("TensorFlow Lite", 1970672),
     "features/depth/pydnet_mobile_2019.tflite": ("TensorFlow Lite", 1971943),
     "features/segmentation_deeplab/deeplabv3_257_mv_gpu.tflite": ("TensorFlow Lite", 688363),
     "features/style_swap_decoder/model_state.pth": ("PyTorch legacy", 555075),

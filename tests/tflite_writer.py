@@ -58,7 +58,10 @@ class _Numbers(bytes):
 
 
 def tflite_file(tensors):
-    """Return a model of arrays by name; a pair is an int8 array and its scale."""
+    """Return a model of arrays by name; a pair is an int8 array and its scale.
+
+    Or its scales, one for each index of the last axis.
+    """
     buffers, described = [{}], []
     for name, value in tensors.items():
         array, scale = value if isinstance(value, tuple) else (value, None)
@@ -71,7 +74,12 @@ def tflite_file(tensors):
             }
         )
         if scale is not None:
-            described[-1][4] = {2: _Numbers([scale], "<f4"), 3: _Numbers([0], "<i8")}
+            scales = np.ravel(scale)
+            described[-1][4] = {
+                2: _Numbers(scales, "<f4"),
+                3: _Numbers(np.zeros(len(scales)), "<i8"),
+                6: max(array.ndim - 1, 0),
+            }
         buffers.append({0: array.tobytes()})
     writer = _Writer()
     root = writer.table({2: [{0: described}], 4: buffers})

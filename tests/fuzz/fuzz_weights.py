@@ -111,9 +111,16 @@ def torch7_seeds() -> list[bytes]:
 
 
 def safetensors_seeds() -> list[bytes]:
-    """The committed file, and one of two tensors."""
+    """The committed file, one of two tensors, and one of two without dimensions."""
     header = {"a": make.entry([2], 0, 8), "b": make.entry([1, 2], 8, 12, "F16")}
-    return [*golden("*.safetensors"), make.safetensors_file(header, b"\0" * 12)]
+    single = {
+        kind: make.entry([], 2 * i, 2 * i + 2, kind) for i, kind in enumerate(("F16", "BF16"))
+    }
+    return [
+        *golden("*.safetensors"),
+        make.safetensors_file(header, b"\0" * 12),
+        make.safetensors_file(single, b"\0" * 4),
+    ]
 
 
 def manifest_seeds() -> list[bytes]:
@@ -124,8 +131,10 @@ def manifest_seeds() -> list[bytes]:
 
 
 def tflite_seeds() -> list[bytes]:
-    """A model of a quantised and a plain tensor."""
-    return [tflite_file({"a": (np.ones((2, 3), np.int8), 0.5), "b": np.ones(3, np.float32)})]
+    """Models of plain tensors, and of tensors with one scale and with several."""
+    plain = {"a": (np.ones((2, 3), np.int8), 0.5), "b": np.ones(3, np.float32)}
+    scaled = {"c": (np.ones((2, 3), np.int8), [0.5, 1, 2]), "d": (np.int8(1), 0.5)}
+    return [tflite_file(plain), tflite_file(scaled)]
 
 
 READERS = {

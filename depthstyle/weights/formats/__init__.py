@@ -8,6 +8,7 @@ of the file before it is used.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,16 +34,18 @@ _TAR = slice(257, 262)
 _TORCH7 = tuple(kind.to_bytes(4, "little") for kind in (3, 4))
 
 _OTHERS = {
-    b"version https://git-lfs": "a Git LFS pointer in place of the file; run git lfs pull",
-    b"<": "a web page or other text with tags; the download went wrong, get the file again",
-    b"\x89PNG": "a picture; give a file of weights",
-    b"\xff\xd8\xff": "a picture; give a file of weights",
-    b"\x89HDF": "an HDF5 file; convert it to safetensors",
-    b"\x1f\x8b": "compressed with gzip; unpack it first",
-    b"\x80": "a pickle that PyTorch did not write; nothing of it was executed, convert it to "
+    rb"version https://git-lfs": "a Git LFS pointer in place of the file; run git lfs pull",
+    rb"<[!?a-zA-Z]": "a web page or other text with tags; the download went wrong, get the file "
+    "again",
+    rb"\{": "JSON; if it is the manifest of a deeplearn.js checkpoint, give its folder",
+    rb"\x89PNG": "a picture; give a file of weights",
+    rb"\xff\xd8\xff": "a picture; give a file of weights",
+    rb"\x89HDF": "an HDF5 file; convert it to safetensors",
+    rb"\x1f\x8b": "compressed with gzip; unpack it first",
+    rb"\x80": "a pickle that PyTorch did not write; nothing of it was executed, convert it to "
     "safetensors",
 }
-"""First bytes of files that are often given in place of weights, and what to say."""
+"""Beginnings of files that are often given in place of weights, and what to say."""
 
 
 def open(path: str | os.PathLike[str]) -> TensorFile:
@@ -102,7 +105,7 @@ def _unknown(source: Source, head: bytes) -> Exception:
     if not head:
         return source.error("the file is empty")
     for start, words in _OTHERS.items():
-        if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(start):
+        if re.match(start, head.lstrip(b"\xef\xbb\xbf \r\n\t")):
             wrong, _, fix = words.partition("; ")
             return source.error(wrong, fix)
     return source.error(

@@ -26,6 +26,32 @@ _SPARE = 16 << 20
 """Bytes that the tensors of a small file may have beyond twice its size."""
 
 
+@dataclass(frozen=True, eq=False)
+class Quantisation:
+    """What integers stand for: the float32 numbers scale * (n - zero).
+
+    Attributes
+    ----------
+    scales : float32 (k,)
+        One scale, or one for each index of an axis.
+    zeros : int64 (k,)
+    axis : int
+    """
+
+    scales: NDArray[np.float32]
+    zeros: NDArray[np.int64]
+    axis: int = 0
+
+    def decode(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the numbers that an array of integers stands for; infinite where they overflow."""
+        shape = [1] * array.ndim
+        if len(self.scales) > 1:
+            shape[self.axis] = len(self.scales)
+        scales, zeros = (v.astype(np.float32).reshape(shape) for v in (self.scales, self.zeros))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (array.astype(np.float32) - zeros) * scales
+
+
 @dataclass(frozen=True)
 class Element:
     """A type of stored numbers.
@@ -36,14 +62,13 @@ class Element:
         The name that is shown, ``"float32"``.
     stored : numpy dtype
         How the bytes are read.
-    scale, zero : float and int, optional
-        The integers stand for scale * (n - zero).
+    quantisation : Quantisation, optional
+        What the numbers stand for where that is not themselves.
     """
 
     name: str
     stored: np.dtype[Any]
-    scale: float | None = None
-    zero: int = 0
+    quantisation: Quantisation | None = None
 
     @property
     def size(self) -> int:
@@ -53,12 +78,12 @@ class Element:
     @property
     def is_real(self) -> bool:
         """Whether `decode` gives floating-point numbers."""
-        return self.scale is not None or "float" in self.name
+        return self.quantisation is not None or "float" in self.name
 
     def decode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return stored numbers as what NumPy has; bfloat16, which it lacks, becomes float32."""
-        if self.scale is not None:
-            return (array.astype(np.float32) - self.zero) * np.float32(self.scale)
+        if self.quantisation is not None:
+            return self.quantisation.decode(array)
         if self.name == "bfloat16":
             return (array.astype(np.uint32) << 16).view(np.float32)
         if self.name == "bool":
@@ -171,11 +196,12 @@ class Tensor:
     def read(self) -> NDArray[Any]:
         """Return the view as an array of its own."""
         element = self.storage.element
-        if self.size == 0:
-            return element.decode(np.zeros(self.shape, element.stored))
-        flat = self.storage.read(self.offset, self._reach + 1)
-        strides = tuple(stride * element.size for stride in self.strides)
-        return element.decode(np.array(as_strided(flat, self.shape, strides), order="C"))
+        stored = np.zeros(self.shape, element.stored)
+        if self.size > 0:
+            flat = self.storage.read(self.offset, self._reach + 1)
+            strides = tuple(stride * element.size for stride in self.strides)
+            stored[...] = as_strided(flat, self.shape, strides)
+        return np.asarray(element.decode(stored))  # arithmetic makes scalars of no dimensions
 
 
 def contiguous(storage: Storage, shape: Sequence[int]) -> Tensor:

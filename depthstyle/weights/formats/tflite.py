@@ -11,8 +11,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from depthstyle.weights.formats.source import Source
-from depthstyle.weights.formats.tensors import ELEMENTS, Element, Storage, TensorFile, contiguous
+from depthstyle.weights.formats.tensors import (
+    ELEMENTS,
+    Element,
+    Quantisation,
+    Storage,
+    TensorFile,
+    contiguous,
+)
 
 MAGIC = b"TFL3"
 """At byte 4."""
@@ -35,7 +45,7 @@ _ELEMENTS = {
 _SUBGRAPHS, _BUFFERS = 2, 4
 _TENSORS = 0
 _SHAPE, _TYPE, _BUFFER, _NAME, _QUANTISATION = range(5)
-_SCALE, _ZERO = 2, 3
+_SCALE, _ZERO, _AXIS = 2, 3, 6
 _DATA = 0
 
 
@@ -45,14 +55,13 @@ def read(source: Source) -> TensorFile:
     Returns
     -------
     TensorFile
-        The tensors with values, under the names of the graph. Integers with one scale and zero
-        for the whole tensor become the float32 that they stand for.
+        The tensors with values, under the names of the graph. Integers with scales, one for the
+        tensor or one for each channel, become the float32 that they stand for.
 
     Raises
     ------
     WeightsError
-        The file is damaged or larger than such models are, or a tensor has a scale for each
-        channel.
+        The file is damaged or larger than such models are.
     """
     if source.size > _LARGEST_FILE:
         raise source.error(f"{source.size} bytes are too many for a TensorFlow Lite model")
@@ -74,13 +83,14 @@ def read(source: Source) -> TensorFile:
             name = file.data[begin : begin + length].decode("utf-8", "replace")
             if name in tensors:
                 raise source.error(f"damaged: two tensors are named {name[:80]!r}")
-            element = _element(file, table, name)
+            shape = file.sizes(table, _SHAPE)
+            element = _element(file, table, name, shape)
             storage = Storage(source, start, size // element.size, element)
-            tensors[name] = contiguous(storage, file.numbers(table, _SHAPE, "i"))
+            tensors[name] = contiguous(storage, shape)
     return TensorFile(source, "TensorFlow Lite", tensors)
 
 
-def _element(file: _File, table: int, name: str) -> Element:
+def _element(file: _File, table: int, name: str, shape: list[int]) -> Element:
     kind = file.scalar(table, _TYPE, "B")
     if kind not in _ELEMENTS:
         raise file.source.error(f"tensor {name[:80]!r} has type {kind}, which is not read")
@@ -88,15 +98,20 @@ def _element(file: _File, table: int, name: str) -> Element:
     field = file.field(table, _QUANTISATION)
     if field is None or element.stored.kind not in "iu":
         return element
-    quantisation = file.table(field)
-    count = file.vector(quantisation, _SCALE, 4)[1]
-    if count == 0:
+    described = file.table(field)
+    scales, zeros = file.array(described, _SCALE, "<f4"), file.array(described, _ZERO, "<i8")
+    axis = file.scalar(described, _AXIS, "i")
+    if len(scales) == 0:
         return element
-    if count > 1:
-        raise file.source.error(f"tensor {name[:80]!r} has scales per channel, which are not read")
-    (scale,) = file.numbers(quantisation, _SCALE, "f")
-    zeros = file.numbers(quantisation, _ZERO, "q")
-    return replace(element, scale=scale, zero=zeros[0] if zeros else 0)
+    if len(zeros) == 0:
+        zeros = np.zeros(len(scales), np.int64)
+    channels = shape[axis] if 0 <= axis < len(shape) else 1
+    if len(scales) not in (1, channels) or len(zeros) != len(scales):
+        raise file.source.error(
+            f"damaged: {len(scales)} scales and {len(zeros)} zeros for axis {axis} of tensor "
+            f"{name[:80]!r} of shape {tuple(shape)}"
+        )
+    return replace(element, quantisation=Quantisation(scales, zeros, axis))
 
 
 class _File:
@@ -140,13 +155,17 @@ class _File:
             raise self.source.error(f"cut short or damaged: {count} items at byte {begin}")
         return begin + 4, count
 
-    def numbers(self, table: int, place: int, layout: str) -> list[Any]:
-        """Return the numbers of a short vector."""
-        size = struct.calcsize("<" + layout)
-        begin, count = self.vector(table, place, size)
-        if count > _MOST_DIMENSIONS:
-            raise self.source.error(f"damaged: {count} numbers at byte {begin}")
-        return [self.number(layout, begin + i * size) for i in range(count)]
+    def array(self, table: int, place: int, dtype: str) -> NDArray[Any]:
+        """Return a vector of numbers, a view of the file's bytes."""
+        begin, count = self.vector(table, place, np.dtype(dtype).itemsize)
+        return np.frombuffer(self.data, dtype, count, begin)
+
+    def sizes(self, table: int, place: int) -> list[int]:
+        """Return the sizes of a tensor."""
+        found = self.array(table, place, "<i4")
+        if len(found) > _MOST_DIMENSIONS:
+            raise self.source.error(f"damaged: a tensor of {len(found)} dimensions")
+        return found.tolist()
 
     def tables(self, table: int, place: int) -> Iterator[int]:
         """Yield where each table of a vector begins."""
