@@ -85,3 +85,25 @@ def network(convolution: Convolution, end: str = "relu", constant: bool = True, 
     if end == "addend":
         loss = graph.add(loss, graph.sum_to(weighted(x, "x_seed")))
     return graph, [y, *graph.gradient(loss, [x])], feed
+
+
+def gatys(core=_core):
+    """Return an iteration of Gatys: graph, outputs (loss, gradient to the image), what to feed."""
+    rng = np.random.default_rng(12)
+    graph = core.Graph()
+    feed = {"image": rng.standard_normal((1, 3, 44, 36)).astype(np.float32)}
+    image = x = graph.input("image", feed["image"].shape)
+    loss = graph.total_variation(image, scale=1e-3)
+    for channels, previous in ((32, 3), (40, 32), (72, 40)):
+        weight = rng.standard_normal((channels, previous, 3, 3)) * np.sqrt(2 / (9 * previous))
+        bias = rng.standard_normal((1, channels, 1, 1)) / 10
+        x = graph.conv2d(x, graph.constant(weight), graph.constant(bias), pad=1)
+        x = graph.activation(x)
+        gram = graph.gram(x, scale=1 / (x.shape[2] * x.shape[3]))
+        target = graph.constant(rng.uniform(0, 1, gram.shape))
+        loss = graph.add(loss, graph.feature_loss(gram, target, scale=1 / channels**2))
+        if channels < 72:
+            x = graph.avg_pool(x)
+    target = graph.constant(rng.standard_normal(x.shape), kind="map")
+    loss = graph.add(loss, graph.feature_loss(x, target, scale=1e-3))
+    return graph, [loss, *graph.gradient(loss, [image])], feed

@@ -1,0 +1,111 @@
+"""The kernels on AMX's tiles on a machine without them: registers in plain C (amx_emulator/).
+
+Networks of integers against the definition, to the bit; the rows of bf16 of the tables of ops; an
+iteration of Gatys; and bugs that are planted in a copy of the sources, which must be found.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import test_ops
+from amx_emulator.build import CSRC, build, find_compiler, load
+from levels import BF16_LEVELS
+from op_cases import BF16_ERROR
+from test_ops import CASES, cases
+from tile_cases import CONVOLUTIONS, ENDS, gatys, network
+
+from depthstyle import _core
+from depthstyle.errors import NumericalError
+
+TILED = [case for case in CASES if case.op in ("conv2d", "conv2d_backward_input")]
+LEVEL = "amx"
+
+if not CSRC.is_dir():
+    pytest.skip("the sources of the engine are not beside the tests", allow_module_level=True)
+if find_compiler() is None:
+    pytest.skip("no gcc to build the emulated tiles with", allow_module_level=True)
+if BF16_LEVELS[0] not in _core.cpu_levels():
+    pytest.skip("what surrounds the tiles needs AVX512-BF16", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    """Build and load the emulated engine."""
+    return load(build(tmp_path_factory.mktemp("amx")))
+
+
+def differences(problem, threads: int = 1) -> int:
+    """Return how many values differ from the definition."""
+    graph, outputs, feed = problem
+    expected = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
+    options = {"cpu_level": LEVEL, "threads": threads, "precision": "bf16", "poison": True}
+    plan = graph.compile(outputs, **options)
+    assert "tiles" in plan.dump()
+    return sum((a != b).sum() for a, b in zip(plan.run(feed), expected, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions(core, name, threads):
+    assert differences(network(CONVOLUTIONS[name], core=core), threads) == 0
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("name", ["no border", "strided", "1x1 where it lies"])
+def test_beginnings_and_ends(core, name, end):
+    assert differences(network(CONVOLUTIONS[name], end, core=core)) == 0
+
+
+def test_weights_that_are_inputs(core):
+    assert differences(network(CONVOLUTIONS["strided"], constant=False, core=core)) == 0
+
+
+@cases(TILED)
+def test_value_in_bf16(core, case, monkeypatch):
+    """As test_ops.py, on this level alone."""
+    monkeypatch.setattr(test_ops, "_core", core)
+    monkeypatch.setattr(test_ops, "ALL_LEVELS", [LEVEL])
+    test_ops.test_value_in_bf16(case)
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_iteration(core, precision):
+    """Near the definition: its sums are rounded in another order; equal for any threads."""
+    graph, outputs, feed = gatys(core)
+    expected = graph.compile(outputs, backend="ref", precision=precision).run(feed)
+    options = {"cpu_level": LEVEL, "precision": precision}
+    found = [graph.compile(outputs, threads=n, **options).run(feed) for n in (1, 2, 5)]
+    for a, b in zip(found[0], expected, strict=True):
+        assert test_ops.relative_error(a, b) < BF16_ERROR
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# A file of csrc/cpu, what stands there and what a mistake would make of it.
+BUGS = {
+    "the tiles are not given back": ("k/tiles_amx.h", "    tile_release();\n", ""),
+    "the tiles are not configured": ("k/tiles_amx.h", "tile_configure(&config);", "(void)config;"),
+    "a sum begins with the last one": ("k/tiles_amx.h", "    tile_zero(2);\n", ""),
+    "rows of a ladder lie too far apart": ("k/tiles_amx.h", "x + 4 * row", "x + 5 * row"),
+    "a column too many at the tail": (
+        "conv_tiles.c",
+        "ds_minimum(columns - c, DS_TILE_ROWS)",
+        "ds_minimum(columns - c + 1, DS_TILE_ROWS)",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_planted_bugs_are_found(bug, tmp_path):
+    sources = shutil.copytree(CSRC, tmp_path / "csrc")
+    name, right, wrong = BUGS[bug]
+    path = sources / "cpu" / name
+    assert right in path.read_text()
+    path.write_text(path.read_text().replace(right, wrong))
+    core = load(build(tmp_path, sources))
+    try:
+        assert differences(network(CONVOLUTIONS["no border"], core=core)) > 0
+    except NumericalError as error:
+        assert "wrote behind its output" in str(error)
