@@ -260,43 +260,22 @@ struct turn_weights {
     }
 };
 
-/* The end of a step: what cuDNN made, plus bias and addend, through the nonlinearity. */
+/* The end of a step from what cuDNN made, plus bias. */
 struct finish {
     ds_view from, out;
     const float *bias;
-    ds_view addend, gate;
-    bool has_addend, has_gate, active;
-    ds_nonlinearity f;
+    ds_end end;
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(out, i);
-        float value = ds_load(from, ds_place_of(from, at));
-        if (bias)
-            value += bias[at.c];
-        if (has_addend)
-            value += ds_load(addend, i);
-        if (active)
-            value = has_gate ? value * f.derivative(ds_load(gate, i)) : f.value(value);
-        ds_store(out, i, value);
+        const float made = ds_load(from, ds_place_of(from, at));
+        ds_store(out, i, end.of(bias ? made + bias[at.c] : made, i));
     }
 };
 
 void run_finish(ds_backend *backend, const ds_step *step, const ds_view &from, const float *bias)
 {
-    const ds_epilogue *e = &step->epilogue;
-    finish f = {from,
-                ds_view_of(backend, step->out),
-                bias,
-                {},
-                {},
-                e->addend != NULL,
-                e->gate != NULL,
-                e->active,
-                {e->activation, (float)e->alpha}};
-    if (e->addend)
-        f.addend = ds_view_of(backend, e->addend);
-    if (e->gate)
-        f.gate = ds_view_of(backend, e->gate);
+    const finish f = {from, ds_view_of(backend, step->out), bias, ds_end_of(backend, step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -372,17 +351,11 @@ void run(ds_backend *backend, const ds_step *step)
         run_finish(backend, step, result_view(made, step->out->shape, half, o.out), o.bias);
 }
 
-/* Takes any end: what cuDNN cannot fuse is one more pass. */
-bool accepts(const ds_backend *, const ds_step *step)
-{
-    return !step->prologue.active;
-}
-
 } // namespace
 
 const ds_kernel ds_cuda_conv2d = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .apart = true};
+    .accepts = ds_takes_end, .prepare = prepare, .run = run, .release = release, .apart = true};
 const ds_kernel ds_cuda_conv2d_backward_input = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .apart = true};
+    .accepts = ds_takes_end, .prepare = prepare, .run = run, .release = release, .apart = true};
 const ds_kernel ds_cuda_conv2d_backward_weight = {
     .prepare = prepare, .run = run, .release = release};

@@ -46,4 +46,39 @@ struct ds_nonlinearity {
     }
 };
 
+/* The end of a step: what its op makes, plus an addend, through a nonlinearity or its derivative.
+   `place` is that of the result in its tensor, and so in addend and gate. */
+struct ds_end {
+    ds_view addend, gate;
+    bool has_addend, has_gate, active;
+    ds_nonlinearity f;
+
+    __device__ float of(float value, int64_t place) const
+    {
+        if (has_addend)
+            value += ds_load(addend, place);
+        if (active)
+            value = has_gate ? value * f.derivative(ds_load(gate, place)) : f.value(value);
+        return value;
+    }
+};
+
+static inline ds_end ds_end_of(const ds_backend *backend, const ds_step *step)
+{
+    const ds_epilogue *e = &step->epilogue;
+    ds_end end = {
+        {}, {}, e->addend != NULL, e->gate != NULL, e->active, {e->activation, (float)e->alpha}};
+    if (e->addend)
+        end.addend = ds_view_of(backend, e->addend);
+    if (e->gate)
+        end.gate = ds_view_of(backend, e->gate);
+    return end;
+}
+
+/* `accepts` of a kernel that ends in ds_end. */
+static inline bool ds_takes_end(const ds_backend *, const ds_step *step)
+{
+    return !step->prologue.active;
+}
+
 #endif

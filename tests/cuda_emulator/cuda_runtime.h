@@ -1,9 +1,11 @@
 /* CUDA for a C++ compiler, so that the kernels of csrc/cuda run on any machine under test.
 
    A launch runs its blocks one after another. The threads of a block are fibers that take turns at
-   barriers, in an order that is shuffled anew each time, so that a missing barrier shows. Shared
-   memory is filled with NaN before each block and watched by guard zones. Device memory has guard
-   zones too. Streams do their work at once, except while they are captured into a graph. */
+   barriers and at the operations of a warp, in an order that is shuffled anew each time, so that a
+   missing barrier shows. Shared memory is filled with NaN before each block and watched by guard
+   zones. Device memory has guard zones too. Asynchronous copies happen as late as they may: when a
+   thread waits for them. Streams do their work at once, except while they are captured into a
+   graph. */
 #pragma once
 
 #include <cstddef>
@@ -83,6 +85,16 @@ struct place {
 place &here();
 void barrier();
 
+/* An operation of a warp: its lanes meet, and the last one does the work for all of them, from what
+   each has brought. Between two of them the lanes run in any order. */
+constexpr unsigned WARP = 32;
+void warp(void *mine, void (*work)(void *const lanes[WARP]));
+
+/* cp.async, its groups, and waiting until at most so many of the thread's groups are under way. */
+void copy_async(void *to, const void *from, size_t bytes, bool there);
+void copy_commit();
+void copy_wait(unsigned groups);
+
 /* Shared arrays report themselves on first use, to be poisoned and watched. */
 void *shared_array(void *memory, size_t bytes, size_t guard);
 
@@ -111,3 +123,5 @@ void *shared_array(void *memory, size_t bytes, size_t guard);
                                                 sizeof name##_memory.guard)
 
 #include <tuple>
+
+#include "instructions.h"

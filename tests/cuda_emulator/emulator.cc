@@ -2,6 +2,7 @@
    the process with a message, as a crash would, because a test must not go on after it. */
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <random>
 #include <ucontext.h>
@@ -22,10 +23,24 @@ constexpr unsigned char POISON = 0xFF, GUARD = 0xA5;
     std::abort();
 }
 
+enum class state { ready, at_barrier, at_warp, done };
+
+/* An asynchronous copy, and how many groups were closed before it. */
+struct copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+    bool there;
+    unsigned group;
+};
+
 struct fiber {
     ucontext_t context;
     dim3 thread;
-    bool done;
+    state now;
+    void *brought; /* to the operation of its warp */
+    std::deque<copy> under_way;
+    unsigned groups; /* closed */
     std::vector<char> stack;
 };
 
@@ -44,6 +59,7 @@ struct machine {
     std::map<unsigned char *, size_t> memory; /* device, by address of the first byte */
     size_t used = 0;
     cudaError_t last = cudaSuccess;
+    int nodes = 0; /* of the graph that was recorded last */
 };
 
 machine &self()
@@ -89,14 +105,16 @@ void enter()
 {
     machine &m = self();
     (*m.body)();
-    m.fibers[m.current].done = true;
+    m.fibers[m.current].now = state::done;
     swapcontext(&m.fibers[m.current].context, &m.scheduler);
 }
 
 void start(machine &m, size_t i, dim3 block)
 {
     fiber &f = m.fibers[i];
-    f.done = false;
+    f.now = state::ready;
+    f.under_way.clear();
+    f.groups = 0;
     f.thread = dim3(unsigned(i % block.x), unsigned(i / block.x % block.y),
                     unsigned(i / block.x / block.y));
     f.stack.resize(STACK_BYTES);
@@ -107,28 +125,54 @@ void start(machine &m, size_t i, dim3 block)
     makecontext(&f.context, enter, 0);
 }
 
-/* Lets every fiber run up to its next barrier, until all are through. */
+/* Where nobody can go on, all who are left wait at the barrier; or they wait for ever. */
+size_t open_barrier(machine &m, size_t threads)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < threads; i++) {
+        if (m.fibers[i].now == state::at_warp)
+            stop("threads of a warp wait for lanes that do not come");
+        if (m.fibers[i].now == state::at_barrier) {
+            m.fibers[i].now = state::ready;
+            left++;
+        }
+    }
+    return left;
+}
+
+/* Lets every fiber run up to where it waits, again and again, until all are through. */
 void run_block(machine &m, dim3 block)
 {
     const size_t threads = size_t(block.x) * block.y * block.z;
     if (m.fibers.size() < threads)
-        m.fibers.resize(threads);
+        m.fibers.resize((threads + emulator::WARP - 1) / emulator::WARP * emulator::WARP);
     std::vector<size_t> order(threads);
     for (size_t i = 0; i < threads; i++) {
         start(m, i, block);
         order[i] = i;
     }
     for (size_t left = threads; left > 0;) {
+        bool moved = false;
         std::shuffle(order.begin(), order.end(), m.random);
         for (size_t i : order) {
-            if (m.fibers[i].done)
+            if (m.fibers[i].now != state::ready)
                 continue;
+            moved = true;
             m.current = i;
             m.place.thread = m.fibers[i].thread;
             swapcontext(&m.scheduler, &m.fibers[i].context);
-            left -= m.fibers[i].done;
         }
+        if (!moved)
+            left = open_barrier(m, threads);
     }
+}
+
+/* Gives the turn away until somebody makes this fiber ready again. */
+void wait_as(machine &m, state now)
+{
+    fiber &f = m.fibers[m.current];
+    f.now = now;
+    swapcontext(&f.context, &m.scheduler);
 }
 
 } // namespace
@@ -154,8 +198,52 @@ place &here()
 void barrier()
 {
     machine &m = self();
-    fiber &f = m.fibers[m.current];
-    swapcontext(&f.context, &m.scheduler);
+    if (m.random() % 2)
+        copy_wait(0); /* copies may arrive early */
+    wait_as(m, state::at_barrier);
+}
+
+void warp(void *mine, void (*work)(void *const lanes[WARP]))
+{
+    machine &m = self();
+    const size_t first = m.current / WARP * WARP;
+    void *lanes[WARP];
+    m.fibers[m.current].brought = mine;
+    for (size_t i = 0; i < WARP; i++) {
+        const fiber &lane = m.fibers[first + i];
+        if (first + i != m.current && lane.now != state::at_warp)
+            return wait_as(m, state::at_warp);
+        lanes[i] = lane.brought;
+    }
+    work(lanes);
+    for (size_t i = 0; i < WARP; i++)
+        m.fibers[first + i].now = state::ready;
+}
+
+void copy_async(void *to, const void *from, size_t bytes, bool there)
+{
+    fiber &f = self().fibers[self().current];
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes)
+        stop("an asynchronous copy is not aligned");
+    f.under_way.push_back({to, from, bytes, there, f.groups});
+}
+
+void copy_commit()
+{
+    self().fibers[self().current].groups++;
+}
+
+void copy_wait(unsigned groups)
+{
+    fiber &f = self().fibers[self().current];
+    while (!f.under_way.empty() && f.under_way.front().group + groups < f.groups) {
+        const copy c = f.under_way.front();
+        f.under_way.pop_front();
+        if (c.there)
+            std::memcpy(c.to, c.from, c.bytes);
+        else
+            std::memset(c.to, 0, c.bytes);
+    }
 }
 
 void *shared_array(void *memory, size_t bytes, size_t guard)
@@ -345,6 +433,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned)
 {
     *ready = new emulated_graph(*graph);
+    self().nodes = (int)graph->work.size();
     return cudaSuccess;
 }
 
@@ -365,4 +454,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready)
 {
     delete ready;
     return cudaSuccess;
+}
+
+extern "C" __attribute__((visibility("default"))) int emulated_nodes()
+{
+    return self().nodes;
 }
