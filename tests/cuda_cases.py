@@ -57,6 +57,18 @@ def test_value_in_bf16(case):
     assert (np.abs(program(inputs)[0] - expected) - bound).max() <= 0
 
 
+@cases([case for case in CASES if case.op == "gram"])
+def test_a_gram_matrix_of_bf16_maps_is_summed_in_fp32(case):
+    """Masks make products of more than 16 significant bits, of which at least 15 are kept."""
+    inputs = [
+        narrow(array) if is_half(operand.shape, operand.kind) else array
+        for operand, array in zip(case.operands, case.inputs(), strict=True)
+    ]
+    (found,) = Program(case, inputs, backend="cuda", precision="bf16")(inputs)
+    error = np.abs(found - reference(case, inputs))
+    assert (error - allowed(case, inputs, 2.0**-15)).max() <= 0
+
+
 @cases(CONVOLUTIONS)
 def test_value_in_tf32(case):
     inputs = case.inputs()

@@ -1,4 +1,4 @@
-#include "cuda/device.h"
+#include "cuda/pointwise.h"
 
 namespace
 {
@@ -26,17 +26,19 @@ struct product {
 template <class O> struct combine {
     ds_view a, b, y;
     bool same;
+    ds_end end;
     __device__ void operator()(int64_t i) const
     {
         const int64_t place = same ? i : ds_place_of(b, ds_index_of(y, i));
-        ds_store(y, i, O::of(ds_load(a, i), ds_load(b, place)));
+        ds_store(y, i, end.of(O::of(ds_load(a, i), ds_load(b, place)), i));
     }
 };
 
 template <class O> void run_combine(ds_backend *backend, const ds_step *step)
 {
     const ds_view a = ds_view_of(backend, step->in[0]), b = ds_view_of(backend, step->in[1]);
-    const combine<O> f = {a, ds_repeated(b), ds_view_of(backend, step->out), aligned(a, b)};
+    const combine<O> f = {a, ds_repeated(b), ds_view_of(backend, step->out), aligned(a, b),
+                          ds_end_of(backend, step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -118,8 +120,9 @@ void run_broadcast(ds_backend *backend, const ds_step *step)
 
 } // namespace
 
-const ds_kernel ds_cuda_add = {.run = run_combine<sum>, .in_place = 1};
-const ds_kernel ds_cuda_multiply = {.run = run_combine<product>, .in_place = 1};
+const ds_kernel ds_cuda_add = {.accepts = ds_takes_end, .run = run_combine<sum>, .in_place = 1};
+const ds_kernel ds_cuda_multiply = {
+    .accepts = ds_takes_end, .run = run_combine<product>, .in_place = 1};
 const ds_kernel ds_cuda_affine = {.run = run_affine, .in_place = 1};
 const ds_kernel ds_cuda_sum_to = {.prepare = prepare_sum_to, .run = run_sum_to};
 const ds_kernel ds_cuda_broadcast = {.run = run_broadcast};

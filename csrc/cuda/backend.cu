@@ -218,10 +218,10 @@ void destroy(ds_backend **address)
     if (!backend)
         return;
     ds_cuda *cuda = ds_cuda_of(backend);
-    void *finite = cuda->finite;
     ds_conv_close(backend);
     ds_transfer_close(backend);
-    release(backend, &finite);
+    release(backend, &cuda->finite);
+    release(backend, &cuda->tickets);
     if (cuda->stream)
         cudaStreamDestroy(cuda->stream);
     ds_release(backend->alloc, address);
@@ -254,7 +254,6 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
                        ds_backend **out, ds_status *status)
 {
     ds_cuda *cuda = NULL;
-    void *finite = NULL;
     *out = NULL;
     if (stamp != DS_CUDA_STAMP)
         return ds_fail(status, DS_DEVICE,
@@ -277,8 +276,9 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
     *out = &cuda->base;
     DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
                  status));
-    DS_TRY(allocate(&cuda->base, 2 * sizeof *cuda->finite, &finite, status));
-    cuda->finite = (int *)finite;
+    DS_TRY(allocate(&cuda->base, 2 * sizeof *cuda->finite, &cuda->finite, status));
+    DS_TRY(allocate(&cuda->base, DS_TICKETS * sizeof *cuda->tickets, &cuda->tickets, status));
+    fill(&cuda->base, cuda->tickets, 0, DS_TICKETS * sizeof *cuda->tickets);
     ds_each(&cuda->base, forgive{cuda->finite}, 1);
     DS_TRY(ds_transfer_open(&cuda->base, status));
 exit:

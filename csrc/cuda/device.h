@@ -30,11 +30,14 @@ constexpr int DS_SUM_CHUNK = 4096;   /* elements of a block of a sum, or more */
 constexpr int DS_MAP_LANES = 32;     /* neighbouring channels in a block of sum_maps */
 constexpr int DS_MAP_ROWS = 8;       /* pixels at a time in a block of sum_maps */
 constexpr int DS_MAP_CHUNK = 2048;   /* pixels of a block of sum_maps */
+constexpr int DS_TICKETS = 1 << 16;  /* sums of one launch that several blocks share */
+constexpr int DS_VECTOR = 8;         /* neighbouring values in one access */
 
 struct ds_cuda {
     ds_backend base; /* first: a ds_backend is one of these */
     cudaStream_t stream;
     int *finite;        /* on the device: 1 while every watched tensor was finite; one to use */
+    unsigned *tickets;  /* (DS_TICKETS), on the device: 0 between launches */
     cudaError_t failed; /* the first failure since the last finish */
     const char *failed_in;
     int ordinal; /* of the GPU */
@@ -111,6 +114,43 @@ __device__ static inline void ds_store(const ds_view &v, int64_t place, float va
         ((ds_bf16 *)v.data)[place] = ds_narrow(value);
     else
         ((float *)v.data)[place] = value;
+}
+
+struct alignas(16) ds_words {
+    uint32_t of[4];
+};
+
+/* DS_VECTOR values from a place that is a multiple of as many. */
+__device__ static inline void ds_load_vector(const ds_view &v, int64_t place, float to[DS_VECTOR])
+{
+    const ds_words *from = (const ds_words *)((const char *)v.data + place * (v.half ? 2 : 4));
+    const ds_words first = from[0];
+    if (v.half) {
+        for (int i = 0; i < DS_VECTOR; i++)
+            to[i] = ds_widen((ds_bf16)(first.of[i / 2] >> i % 2 * 16));
+        return;
+    }
+    const ds_words second = from[1];
+    for (int i = 0; i < DS_VECTOR; i++)
+        memcpy(&to[i], i < 4 ? &first.of[i] : &second.of[i - 4], sizeof to[i]);
+}
+
+__device__ static inline void ds_store_vector(const ds_view &v, int64_t place,
+                                              const float values[DS_VECTOR])
+{
+    ds_words *to = (ds_words *)((char *)v.data + place * (v.half ? 2 : 4)), first, second;
+    if (v.half) {
+        for (int i = 0; i < 4; i++)
+            first.of[i] = ds_narrow(values[2 * i]) | (uint32_t)ds_narrow(values[2 * i + 1]) << 16;
+        to[0] = first;
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        memcpy(&first.of[i], &values[i], sizeof first.of[i]);
+        memcpy(&second.of[i], &values[i + 4], sizeof second.of[i]);
+    }
+    to[0] = first;
+    to[1] = second;
 }
 
 __device__ static inline int64_t ds_place_of(const ds_view &v, ds_index i)
@@ -191,23 +231,40 @@ __device__ static inline double ds_block_sum(double value, double *shared)
     return shared[0];
 }
 
-template <class F> __global__ void ds_sum_kernel(F f, int64_t count, double *partial)
+/* Whether all other blocks of `blocks` that share a ticket are through; the last one sees what they
+   wrote before. For all threads of a block. */
+__device__ static inline bool ds_is_last(unsigned *ticket, unsigned blocks)
+{
+    DS_SHARED(bool, last, 1);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        *last = atomicAdd(ticket, 1u) == blocks - 1;
+        if (*last)
+            *ticket = 0;
+    }
+    __syncthreads();
+    return *last;
+}
+
+template <class F, class G>
+__global__ void ds_sum_kernel(F f, G g, int64_t count, double *partial, unsigned *ticket)
 {
     DS_SHARED(double, tree, DS_THREADS);
     const int64_t chunk = (count + gridDim.x - 1) / gridDim.x;
     const int64_t begin = blockIdx.x * chunk, end = begin + chunk < count ? begin + chunk : count;
     double sum = 0;
-    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+    for (int64_t i = begin + threadIdx.x; i < end; i += DS_THREADS)
         sum += f(i);
     sum = ds_block_sum(sum, tree);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;
-}
-
-template <class G> __global__ void ds_sum_end_kernel(G g, const double *partial, unsigned blocks)
-{
-    DS_SHARED(double, tree, DS_SUM_BLOCKS);
-    const double sum = ds_block_sum(threadIdx.x < blocks ? partial[threadIdx.x] : 0, tree);
+    if (!ds_is_last(ticket, gridDim.x))
+        return;
+    sum = 0;
+    for (unsigned i = threadIdx.x; i < gridDim.x; i += DS_THREADS)
+        sum += partial[i];
+    sum = ds_block_sum(sum, tree);
     if (threadIdx.x == 0)
         g(sum);
 }
@@ -219,12 +276,11 @@ constexpr size_t DS_SUM_BYTES = DS_SUM_BLOCKS * sizeof(double);
 template <class F, class G>
 static inline void ds_sum(ds_backend *backend, const F &f, const G &g, int64_t count, void *work)
 {
-    const cudaStream_t stream = ds_cuda_of(backend)->stream;
+    const ds_cuda *cuda = ds_cuda_of(backend);
     const int64_t wanted = ds_blocks_for(count, DS_SUM_CHUNK);
     const unsigned blocks = (unsigned)(wanted < DS_SUM_BLOCKS ? wanted : DS_SUM_BLOCKS);
-    DS_LAUNCH(ds_sum_kernel<F>, dim3(blocks), dim3(DS_THREADS), stream, f, count, (double *)work);
-    DS_LAUNCH(ds_sum_end_kernel<G>, dim3(1), dim3(DS_SUM_BLOCKS), stream, g, (const double *)work,
-              blocks);
+    DS_LAUNCH((ds_sum_kernel<F, G>), dim3(blocks), dim3(DS_THREADS), cuda->stream, f, g, count,
+              (double *)work, cuda->tickets);
     ds_cuda_note(backend, cudaGetLastError(), "sum");
 }
 

@@ -287,18 +287,18 @@ __global__ void add_chunks(const float *partial, ds_view gram, masking m, int64_
 }
 
 /* Whether a map can be read by tensor cores. */
-bool is_for_tensor_cores(const ds_backend *backend, const ds_tensor *x)
+bool is_for_tensor_cores(const ds_tensor *x)
 {
-    return ds_is_half(backend, x) && x->shape.c % DS_VECTOR == 0;
+    return ds_is_half(x) && x->shape.c % DS_VECTOR == 0;
 }
 
-ds_code prepare(ds_backend *backend, ds_step *step, ds_status *)
+ds_code prepare(ds_backend *, ds_step *step, ds_status *)
 {
     const ds_shape x = step->in[0]->shape;
     const size_t matrices = (size_t)(x.n * split_of(x).chunks * x.c * x.c) * sizeof(float);
     const size_t sums = step->inputs > 1 ? DS_SUM_BYTES : 0;
     step->workspace_bytes = eta_bytes(step, 1) + (matrices > sums ? matrices : sums);
-    step->variant = is_for_tensor_cores(backend, step->in[0]) ? "tensor cores" : NULL;
+    step->variant = is_for_tensor_cores(step->in[0]) ? "tensor cores" : NULL;
     return DS_OK;
 }
 
@@ -310,7 +310,7 @@ void run(ds_backend *backend, const ds_step *step)
     const cudaStream_t stream = ds_cuda_of(backend)->stream;
     const dim3 blocks((unsigned)s.tiles, (unsigned)s.chunks, (unsigned)x.shape.n);
     float *partial = (float *)((char *)step->workspace + eta_bytes(step, 1));
-    if (!is_for_tensor_cores(backend, step->in[0]))
+    if (!is_for_tensor_cores(step->in[0]))
         DS_LAUNCH(partial_gram, blocks, dim3(THREADS), stream, x, m, s.chunk, partial);
     else if (m.there)
         DS_LAUNCH(partial_gram_tensor<true>, blocks, dim3(GRAM_THREADS), stream, x, m, s.chunk,
@@ -464,9 +464,9 @@ __global__ void gram_gradient(ds_view x, const float *dg, masking m, ds_view dx,
         }
 }
 
-ds_code prepare_backward(ds_backend *backend, ds_step *step, ds_status *)
+ds_code prepare_backward(ds_backend *, ds_step *step, ds_status *)
 {
-    const bool tensor_cores = is_for_tensor_cores(backend, step->in[0]);
+    const bool tensor_cores = is_for_tensor_cores(step->in[0]);
     const size_t sums = step->inputs > 2 ? DS_SUM_BYTES : 0;
     const size_t slopes =
         tensor_cores ? 2 * (size_t)ds_count(step->in[1]->shape) * sizeof(ds_bf16) : 0;
@@ -485,7 +485,7 @@ void run_backward(ds_backend *backend, const ds_step *step)
     const cudaStream_t stream = ds_cuda_of(backend)->stream;
     const unsigned across = (unsigned)ds_blocks_for(x.shape.c, TILE), n = (unsigned)x.shape.n;
     const ds_end end = ds_end_of(backend, step);
-    if (is_for_tensor_cores(backend, step->in[0])) {
+    if (is_for_tensor_cores(step->in[0])) {
         ds_bf16 *slopes = (ds_bf16 *)((char *)step->workspace + eta_bytes(step, 2));
         ds_each(backend, make_slopes{dg, slopes, m, x.shape.c, matrices, scale}, matrices);
         DS_LAUNCH(gram_gradient_tensor,

@@ -61,6 +61,19 @@ struct ds_end {
             value = has_gate ? value * f.derivative(ds_load(gate, place)) : f.value(value);
         return value;
     }
+
+    __device__ void of_vector(float values[DS_VECTOR], int64_t place) const
+    {
+        float other[DS_VECTOR];
+        if (has_addend)
+            ds_load_vector(addend, place, other);
+        for (int i = 0; i < DS_VECTOR && has_addend; i++)
+            values[i] += other[i];
+        if (active && has_gate)
+            ds_load_vector(gate, place, other);
+        for (int i = 0; i < DS_VECTOR && active; i++)
+            values[i] = has_gate ? values[i] * f.derivative(other[i]) : f.value(values[i]);
+    }
 };
 
 static inline ds_end ds_end_of(const ds_backend *backend, const ds_step *step)

@@ -1,4 +1,4 @@
-#include "cuda/device.h"
+#include "cuda/pointwise.h"
 
 namespace
 {
@@ -62,6 +62,7 @@ struct max_forward {
 struct max_backward {
     ds_view dy, x, dx;
     window p;
+    ds_end end;
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(dx, i);
@@ -73,7 +74,70 @@ struct max_backward {
                 if (best.h == at.h && best.w == at.w)
                     sum += ds_at(dy, at.n, at.c, h, w);
             }
-        ds_store(dx, i, sum);
+        ds_store(dx, i, end.of(sum, i));
+    }
+};
+
+/* Windows that touch but do not overlap, eight channels at a time: what networks have. */
+bool is_simple(const window &p, const ds_view &x)
+{
+    return p.kernel == p.stride && p.pad == 0 && x.shape.c % DS_VECTOR == 0;
+}
+
+/* The largest values of eight windows, and where they lie, counted row by row. */
+struct largest_vector {
+    float values[DS_VECTOR];
+    int places[DS_VECTOR];
+    __device__ largest_vector(const ds_view &x, ds_index at, const span &rows, const span &columns)
+    {
+        int place = 0;
+        for (int64_t h = rows.begin; h < rows.end; h++)
+            for (int64_t w = columns.begin; w < columns.end; w++, place++) {
+                float here[DS_VECTOR];
+                ds_load_vector(x, ds_place_of(x, {at.n, at.c, h, w}), here);
+                for (int i = 0; i < DS_VECTOR; i++)
+                    if (place == 0 || here[i] > values[i] || isnan(here[i])) {
+                        values[i] = here[i];
+                        places[i] = place;
+                    }
+            }
+    }
+};
+
+struct simple_max_forward {
+    ds_view x, y;
+    window p;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(y, i * DS_VECTOR);
+        const span rows(p, at.h, x.shape.h), columns(p, at.w, x.shape.w);
+        ds_store_vector(y, i * DS_VECTOR, largest_vector(x, at, rows, columns).values);
+    }
+};
+
+/* `windows` counts those too that are cut off and so have no dy; their pixels get zero. */
+struct simple_max_backward {
+    ds_view dy, x, dx, windows;
+    window p;
+    ds_end end;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(windows, i * DS_VECTOR);
+        const span rows(p, at.h, dx.shape.h), columns(p, at.w, dx.shape.w);
+        const largest_vector best(x, at, rows, columns);
+        float up[DS_VECTOR] = {};
+        if (at.h < dy.shape.h && at.w < dy.shape.w)
+            ds_load_vector(dy, ds_place_of(dy, at), up);
+        int place = 0;
+        for (int64_t h = rows.begin; h < rows.end; h++)
+            for (int64_t w = columns.begin; w < columns.end; w++, place++) {
+                const int64_t to = ds_place_of(dx, {at.n, at.c, h, w});
+                float values[DS_VECTOR];
+                for (int j = 0; j < DS_VECTOR; j++)
+                    values[j] = best.places[j] == place ? up[j] : 0;
+                end.of_vector(values, to);
+                ds_store_vector(dx, to, values);
+            }
     }
 };
 
@@ -96,6 +160,7 @@ struct mean_forward {
 struct mean_backward {
     ds_view dy, dx;
     window p;
+    ds_end end;
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(dx, i);
@@ -107,27 +172,37 @@ struct mean_backward {
                 const int64_t pixels = (rows.end - rows.begin) * (columns.end - columns.begin);
                 sum += ds_at(dy, at.n, at.c, h, w) / (float)pixels;
             }
-        ds_store(dx, i, sum);
+        ds_store(dx, i, end.of(sum, i));
     }
 };
 
 void run_max(ds_backend *backend, const ds_step *step)
 {
     const ds_max_pool_attr a = DS_ATTR(max_pool, step->attr);
-    const max_forward f = {ds_view_of(backend, step->in[0]),
-                           ds_view_of(backend, step->out),
-                           {a.kernel, a.stride, a.pad}};
-    ds_each(backend, f, ds_count(step->out->shape));
+    const ds_view x = ds_view_of(backend, step->in[0]), y = ds_view_of(backend, step->out);
+    const window p = {a.kernel, a.stride, a.pad};
+    if (is_simple(p, x))
+        ds_each(backend, simple_max_forward{x, y, p}, ds_count(y.shape) / DS_VECTOR);
+    else
+        ds_each(backend, max_forward{x, y, p}, ds_count(y.shape));
 }
 
 void run_max_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_max_pool_backward_attr a = DS_ATTR(max_pool_backward, step->attr);
-    const max_backward f = {ds_view_of(backend, step->in[0]),
-                            ds_view_of(backend, step->in[1]),
-                            ds_view_of(backend, step->out),
-                            {a.kernel, a.stride, a.pad}};
-    ds_each(backend, f, ds_count(step->out->shape));
+    const ds_view dy = ds_view_of(backend, step->in[0]), x = ds_view_of(backend, step->in[1]);
+    const ds_view dx = ds_view_of(backend, step->out);
+    const ds_end end = ds_end_of(backend, step);
+    const window p = {a.kernel, a.stride, a.pad};
+    if (!is_simple(p, x)) {
+        ds_each(backend, max_backward{dy, x, dx, p, end}, ds_count(dx.shape));
+        return;
+    }
+    ds_view windows = dx;
+    windows.shape.h = ds_blocks_for(dx.shape.h, p.kernel);
+    windows.shape.w = ds_blocks_for(dx.shape.w, p.kernel);
+    ds_each(backend, simple_max_backward{dy, x, dx, windows, p, end},
+            ds_count(windows.shape) / DS_VECTOR);
 }
 
 void run_mean(ds_backend *backend, const ds_step *step)
@@ -141,14 +216,16 @@ void run_mean(ds_backend *backend, const ds_step *step)
 void run_mean_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_avg_pool_backward_attr a = DS_ATTR(avg_pool_backward, step->attr);
-    const mean_backward f = {
-        ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), {a.kernel, a.stride, 0}};
+    const mean_backward f = {ds_view_of(backend, step->in[0]),
+                             ds_view_of(backend, step->out),
+                             {a.kernel, a.stride, 0},
+                             ds_end_of(backend, step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
 } // namespace
 
 const ds_kernel ds_cuda_max_pool = {.run = run_max};
-const ds_kernel ds_cuda_max_pool_backward = {.run = run_max_backward};
+const ds_kernel ds_cuda_max_pool_backward = {.accepts = ds_takes_end, .run = run_max_backward};
 const ds_kernel ds_cuda_avg_pool = {.run = run_mean};
-const ds_kernel ds_cuda_avg_pool_backward = {.run = run_mean_backward};
+const ds_kernel ds_cuda_avg_pool_backward = {.accepts = ds_takes_end, .run = run_mean_backward};

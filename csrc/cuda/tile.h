@@ -10,7 +10,6 @@ constexpr int DS_WARP = 32;
 constexpr int DS_PART = 32;  /* side of the part of a warp */
 constexpr int DS_DEPTH = 16; /* values that one product sums over */
 constexpr int DS_PAIRS = 2;  /* pairs of 8 rows, or of 8 columns, in a part */
-constexpr int DS_VECTOR = 8; /* values of a copy of 16 bytes */
 
 /* Rows of bf16. The vectors of a row are exchanged by the row's number, so that eight rows at the
    same column lie in different banks. */

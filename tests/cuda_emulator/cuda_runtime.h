@@ -105,6 +105,14 @@ void *shared_array(void *memory, size_t bytes, size_t guard);
 #define blockDim (emulator::here().threads)
 #define gridDim (emulator::here().blocks)
 #define __syncthreads() emulator::barrier()
+#define __threadfence()
+
+inline unsigned atomicAdd(unsigned *to, unsigned value)
+{
+    const unsigned before = *to;
+    *to += value;
+    return before;
+}
 
 /* Kernels take their parameters by value, at the time of the launch. */
 #define DS_LAUNCH(kernel, grid_, block_, stream, ...)                                              \
