@@ -5,7 +5,6 @@ from cuda_cases import (  # noqa: F401
     RATE,
     make_iteration,
     repeated_steps,
-    test_a_gram_matrix_of_bf16_maps_is_summed_in_fp32,
     test_a_recorded_step_is_the_direct_one,
     test_a_session_paints_as_on_the_cpu,
     test_arrays_come_back_whole,
