@@ -13,12 +13,13 @@ from amx_emulator.build import CSRC, build, find_compiler, load
 from levels import BF16_LEVELS
 from op_cases import BF16_ERROR
 from test_ops import CASES, cases
-from tile_cases import CONVOLUTIONS, ENDS, gatys, network
+from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, network
 
 from depthstyle import _core
 from depthstyle.errors import NumericalError
 
-TILED = [case for case in CASES if case.op in ("conv2d", "conv2d_backward_input")]
+OPS = ("conv2d", "conv2d_backward_input", "gram", "gram_backward")
+TILED = [case for case in CASES if case.op in OPS]
 LEVEL = "amx"
 
 if not CSRC.is_dir():
@@ -59,6 +60,12 @@ def test_beginnings_and_ends(core, name, end):
 
 def test_weights_that_are_inputs(core):
     assert differences(network(CONVOLUTIONS["strided"], constant=False, core=core)) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("sizes", GRAMS)
+def test_gram(core, sizes, threads):
+    assert differences(gram(*sizes, core=core), threads) == 0
 
 
 @cases(TILED)

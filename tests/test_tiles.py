@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from levels import BF16_LEVELS
-from tile_cases import CONVOLUTIONS, ENDS, network
+from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gram, network
 
 from depthstyle import _core
 
@@ -42,3 +42,9 @@ def test_beginnings_and_ends(name, end, level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_weights_that_are_inputs(level):
     check(network(CONVOLUTIONS["strided"], constant=False), level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("sizes", GRAMS)
+def test_gram(sizes, level):
+    check(gram(*sizes), level)

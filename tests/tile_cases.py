@@ -87,6 +87,22 @@ def network(convolution: Convolution, end: str = "relu", constant: bool = True, 
     return graph, [y, *graph.gradient(loss, [x])], feed
 
 
+# channels, height, width: fewer pixels than a chunk, several strips, tails of both
+GRAMS = [(40, 5, 7), (72, 33, 50), (33, 64, 80), (128, 16, 16)]
+
+
+def gram(channels: int, height: int, width: int, core=_core):
+    """Return a Gram matrix of two maps: graph, outputs (matrix, gradient to the map), feed."""
+    rng = np.random.default_rng(13)
+    graph = core.Graph()
+    feed = {"x": integers(rng, (2, channels, height, width))}
+    x = graph.input("x", feed["x"].shape)
+    g = graph.gram(x, scale=0.5)
+    feed["seed"] = integers(rng, g.shape)
+    loss = graph.sum_to(graph.multiply(g, graph.input("seed", g.shape, "plain")))
+    return graph, [g, *graph.gradient(loss, [x])], feed
+
+
 def gatys(core=_core):
     """Return an iteration of Gatys: graph, outputs (loss, gradient to the image), what to feed."""
     rng = np.random.default_rng(12)

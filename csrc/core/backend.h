@@ -40,6 +40,8 @@ typedef struct ds_step {
     ds_tensor *out;
     ds_prologue prologue;
     ds_epilogue epilogue;
+    bool
+        splits; /* a convolution may take each float as two of bf16, what it is near and the rest */
     /* Set by prepare: */
     size_t workspace_bytes; /* scratch that lives for this step only */
     void *prepared;         /* owned by the kernel: transformed weights, tables */

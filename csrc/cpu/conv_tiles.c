@@ -10,8 +10,9 @@
    once. All sums stay in registers until they are complete. A 1x1 convolution of a bf16 map is one
    of a map of 16 columns, read where it lies.
 
-   Operands that must not lose what bf16 cannot hold are split into two of them, and what is
-   computed is high high + high low + low high: the same sum with three times the terms. */
+   Operands that must not lose what bf16 cannot hold are split into two of them, high and low, and
+   what is computed is high high + high low + low high: the same sum with three times the terms, or
+   with twice as many where the map is of bf16 itself. */
 #include "cpu/conv_tiles.h"
 
 #include <string.h>
@@ -51,7 +52,8 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     ds_conv conv = ds_conv_of(step);
     bool finishes = ds_is_blocked(conv.y) ? ds_finish_accepts(step) : !step->epilogue.active;
-    return ds_cpu_tiles(backend->level) && ds_step_rounds(step) && conv.groups == 1 && finishes &&
+    return ds_cpu_tiles(backend->level) && (ds_step_rounds(step) || step->splits) &&
+           conv.groups == 1 && finishes &&
            !(conv.backward && (conv.mode == DS_PAD_REFLECT || conv.stride > MOST_PHASES)) &&
            conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
            (ds_is_blocked(conv.x) || ds_is_blocked(conv.y)) &&
@@ -103,7 +105,7 @@ static void copy_rows(const work *w, const place *item, ds_bf16 *to)
         for (int64_t i = 0; i < plan->count; i++, to += row_values) {
             int32_t row = plan->row[ds_tile_apart(plan, item->y) + i];
             copy.to = to;
-            copy.low = plan->split ? to + low : NULL;
+            copy.low = plan->x_parts > 1 ? to + low : NULL;
             copy.row = map + row * line;
             if (row >= 0) {
                 plan->slots->copy(&copy);
@@ -179,7 +181,7 @@ static int64_t of_phase(const ds_tile_plan *plan, int64_t begin, int64_t end, in
 /* Lines of the next block's weights to fetch for each tap of `products` products. */
 static int64_t lines_ahead(const ds_tile_plan *plan, const ds_tile_phase *p, int64_t products)
 {
-    int64_t lines = (1 + plan->split) * plan->in_blocks * p->cells * DS_TILE_ROWS;
+    int64_t lines = plan->w_parts * plan->in_blocks * p->cells * DS_TILE_ROWS;
     int64_t taps = products * p->taps;
     return lines > FEW_LINES ? (lines + taps - 1) / taps : 0;
 }
@@ -224,7 +226,7 @@ static int64_t copy_bytes(const ds_tile_plan *plan)
     int64_t values = plan->in_blocks * plan->count * plan->length * plan->lanes;
     return plan->pointwise
                ? 0
-               : ds_round_up((1 + plan->split) * values * (int64_t)sizeof(ds_bf16), DS_ALIGN);
+               : ds_round_up(plan->x_parts * values * (int64_t)sizeof(ds_bf16), DS_ALIGN);
 }
 
 static int64_t worker_bytes(const ds_tile_plan *plan)
@@ -284,12 +286,12 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     if (step->constant[1]) {
         step->prepared_bytes = (size_t)weight_bytes(plan);
         DS_TRY(ds_alloc_raw(backend->alloc, step->prepared_bytes, &plan->kept, status));
-        ds_tile_pack_weights(plan, &conv, plan->kept);
+        ds_tile_pack_weights(backend, plan, &conv, plan->kept);
     } else {
         bytes += weight_bytes(plan);
     }
     step->workspace_bytes = (size_t)bytes;
-    step->variant = plan->split ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
+    step->variant = plan->x_parts > 1 ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
 exit:
     return status->code;
 }
@@ -307,7 +309,7 @@ static void run(ds_backend *backend, const ds_step *step)
     if (!plan->kept) {
         w.weights = (ds_bf16 *)(void *)after;
         w.scratch = after + weight_bytes(plan);
-        ds_tile_pack_weights(plan, &w.conv, (ds_bf16 *)(void *)after);
+        ds_tile_pack_weights(backend, plan, &w.conv, (ds_bf16 *)(void *)after);
     }
     ds_pad_bias(w.conv.bias, bias, 2 * plan->out_blocks);
     w.finish = ds_finish_of(step, bias);

@@ -27,9 +27,9 @@ typedef struct ds_tile_plan {
     const ds_tile_slots *slots;
     ds_shape x, y; /* as the convolution is computed; see pointwise */
     bool pointwise;
-    bool split;
-    int64_t lanes;     /* of a copied pixel */
-    int64_t in_blocks; /* of 32 channels; of an image: 1 */
+    int64_t x_parts, w_parts; /* of bf16 that an operand is split into: 1 or 2 */
+    int64_t lanes;            /* of a copied pixel */
+    int64_t in_blocks;        /* of 32 channels; of an image: 1 */
     int64_t out_blocks;
     int64_t phases;  /* of rows and of columns */
     int64_t skip;    /* rows of x, and columns, from one that is copied to the next */
@@ -53,7 +53,8 @@ ds_code ds_tile_plan_make(ds_backend *backend, const ds_step *step, ds_tile_plan
 void ds_tile_plan_release(ds_backend *backend, ds_tile_plan *plan);
 
 int64_t ds_tile_weight_values(const ds_tile_plan *plan);
-void ds_tile_pack_weights(const ds_tile_plan *plan, const ds_conv *conv, ds_bf16 *packed);
+void ds_tile_pack_weights(ds_backend *backend, const ds_tile_plan *plan, const ds_conv *conv,
+                          ds_bf16 *packed);
 
 /* Input rows or columns between two bands or segments, `outputs` apart. */
 static inline int64_t ds_tile_apart(const ds_tile_plan *plan, int64_t outputs)
@@ -64,11 +65,6 @@ static inline int64_t ds_tile_apart(const ds_tile_plan *plan, int64_t outputs)
 static inline int64_t ds_tile_items(const ds_tile_plan *plan)
 {
     return plan->y.n * plan->sets * plan->bands * plan->segments;
-}
-
-static inline int64_t ds_round_up(int64_t value, int64_t to)
-{
-    return (value + to - 1) / to * to;
 }
 
 #endif

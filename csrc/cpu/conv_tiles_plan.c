@@ -95,7 +95,7 @@ static void repeat_taps(const ds_tile_plan *plan, ds_tile_phase *p, ds_tile_tap 
 {
     static const int64_t HALVES[3][2] = {{0, 0}, {0, 1}, {1, 0}}; /* of x and of w: 1 is low */
     int64_t image = plan->pointwise ? plan->x.h * plan->x.w : plan->count * plan->length;
-    int64_t to = 0, pairs = plan->split ? 3 : 1;
+    int64_t to = 0, pairs = plan->x_parts + plan->w_parts - 1;
     for (int64_t pair = pairs - 1; pair >= 0; pair--)
         for (int64_t block = plan->in_blocks - 1; block >= 0; block--)
             for (int64_t i = taps - 1; i >= 0; i--) {
@@ -124,7 +124,7 @@ static void set_phases(ds_tile_plan *plan, const ds_conv *conv, ds_position *pos
         place_weights(plan, position, count, i, cells, p->cells);
         repeat_taps(plan, p, tap, taps);
         tap += p->taps;
-        plan->block_weights += (1 + plan->split) * plan->in_blocks * p->cells * DS_TILE_VALUES;
+        plan->block_weights += plan->w_parts * plan->in_blocks * p->cells * DS_TILE_VALUES;
     }
 }
 
@@ -151,7 +151,7 @@ static int64_t copied_pixels(const ds_tile_plan *plan, const ds_conv *conv)
 static int64_t item_bytes(const ds_tile_plan *plan, const ds_conv *conv)
 {
     int64_t rows = reach(plan, conv, conv->top, conv->w->shape.h, plan->band);
-    return (1 + plan->split) * plan->in_blocks * rows * copied_pixels(plan, conv) * plan->lanes *
+    return plan->x_parts * plan->in_blocks * rows * copied_pixels(plan, conv) * plan->lanes *
            (int64_t)sizeof(ds_bf16);
 }
 
@@ -206,7 +206,8 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
         plan->x = in_columns(plan->x);
         plan->y = in_columns(plan->y);
     }
-    plan->split = !ds_step_rounds(step);
+    plan->w_parts = step->splits ? 2 : 1;
+    plan->x_parts = step->splits && !ds_is_half(conv->x) ? 2 : 1;
     plan->lanes = ds_is_blocked(conv->x) ? DS_TILE_DEPTH : DS_IMAGE_LANES;
     plan->in_blocks = blocks_of(conv->x);
     plan->out_blocks = blocks_of(conv->y);
@@ -227,28 +228,51 @@ int64_t ds_tile_weight_values(const ds_tile_plan *plan)
     return 2 * plan->out_blocks * plan->block_weights;
 }
 
-void ds_tile_pack_weights(const ds_tile_plan *plan, const ds_conv *conv, ds_bf16 *packed)
+typedef struct packing {
+    const ds_tile_plan *plan;
+    const ds_conv *conv;
+    ds_bf16 *packed;
+} packing;
+
+/* The weights of an output channel for an input channel, at all kernel positions. */
+static void pack_pair(const packing *job, int64_t out, int64_t in)
 {
-    ds_shape w = conv->w->shape;
-    const float *from = conv->w->data;
-    memset(packed, 0, (size_t)ds_tile_weight_values(plan) * sizeof *packed);
-    for (int64_t o = 0; o < w.n; o++)
-        for (int64_t i = 0; i < w.c; i++)
-            for (int64_t tap = 0; tap < w.h * w.w; tap++) {
-                int64_t out = conv->backward ? i : o, in = conv->backward ? o : i;
-                const ds_tile_spot *at = &plan->spot[tap];
-                const ds_tile_phase *p = &plan->phase[at->phase];
-                int64_t k = at->k + in % DS_TILE_DEPTH;
-                int64_t tile = in / DS_TILE_DEPTH * p->cells + at->cell;
-                ds_bf16 *to = packed + out / DS_TILE_ROWS * plan->block_weights + p->weights +
-                              tile * DS_TILE_VALUES + k / 2 * DS_TILE_DEPTH +
-                              out % DS_TILE_ROWS * 2 + k % 2;
-                float value = *from++;
-                *to = ds_narrow(value);
-                if (plan->split)
-                    to[plan->in_blocks * p->cells * DS_TILE_VALUES] =
-                        ds_narrow(value - ds_widen(*to));
-            }
+    const ds_tile_plan *plan = job->plan;
+    ds_shape w = job->conv->w->shape;
+    int64_t taps = w.h * w.w, o = job->conv->backward ? in : out,
+            i = job->conv->backward ? out : in;
+    const float *from = (const float *)job->conv->w->data + (o * w.c + i) * taps;
+    for (int64_t tap = 0; tap < taps; tap++) {
+        const ds_tile_spot *at = &plan->spot[tap];
+        const ds_tile_phase *p = &plan->phase[at->phase];
+        int64_t k = at->k + in % DS_TILE_DEPTH, tile = in / DS_TILE_DEPTH * p->cells + at->cell;
+        ds_bf16 *to = job->packed + out / DS_TILE_ROWS * plan->block_weights + p->weights +
+                      tile * DS_TILE_VALUES + k / 2 * DS_TILE_DEPTH + out % DS_TILE_ROWS * 2 +
+                      k % 2;
+        *to = ds_narrow(from[tap]);
+        if (plan->w_parts > 1)
+            to[plan->in_blocks * p->cells * DS_TILE_VALUES] = ds_narrow(from[tap] - ds_widen(*to));
+    }
+}
+
+/* Item: 16 output channels. */
+static void pack_task(void *context, int64_t item, int worker)
+{
+    const packing *job = context;
+    int64_t values = job->plan->block_weights, first = item * DS_TILE_ROWS;
+    int64_t last = ds_minimum(first + DS_TILE_ROWS, job->conv->y->shape.c);
+    (void)worker;
+    memset(job->packed + item * values, 0, (size_t)values * sizeof *job->packed);
+    for (int64_t out = first; out < last; out++)
+        for (int64_t in = 0; in < job->conv->x->shape.c; in++)
+            pack_pair(job, out, in);
+}
+
+void ds_tile_pack_weights(ds_backend *backend, const ds_tile_plan *plan, const ds_conv *conv,
+                          ds_bf16 *packed)
+{
+    packing job = {.plan = plan, .conv = conv, .packed = packed};
+    ds_pool_run(backend->pool, 2 * plan->out_blocks, pack_task, &job);
 }
 
 /* The lists of a plan whose sizes are known. */

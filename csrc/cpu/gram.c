@@ -1,15 +1,9 @@
 /* Gram matrix and its gradient, as GEMMs on blocks of 16 channels; formulas: ops/gram.c. Strips of
    pixels are summed on their own and then in order, so the bits do not depend on the threads. */
-#include "cpu/cpu.h"
+#include "cpu/gram.h"
 #include "cpu/slots.h"
 
 #include <string.h>
-
-/* Pixels of all channels that stay in the second-level cache while all pairs of blocks use them. */
-enum { CHUNK = 256 };
-
-/* Strips of a map: enough for the threads of a workstation, few enough partial matrices. */
-enum { STRIPS = 16 };
 
 typedef struct plan {
     const ds_slots *slots;
@@ -49,14 +43,13 @@ static ds_code make_plan(ds_backend *backend, ds_step *step, ds_status *status)
 {
     plan *self = NULL;
     const ds_shape s = step->in[0]->shape;
-    const int64_t pixels = s.h * s.w, chunks = (pixels + CHUNK - 1) / CHUNK;
+    const int64_t pixels = s.h * s.w;
     const ds_code code = ds_alloc_zeroed(backend->alloc, sizeof *self, &self, status);
     if (code != DS_OK)
         return code;
-    const int64_t wanted = chunks < STRIPS ? chunks : STRIPS;
     self->slots = ds_cpu_slots(backend->level);
     self->padded = ds_blocks(s.c) * DS_BLOCK;
-    self->strip = (chunks + wanted - 1) / wanted * CHUNK;
+    self->strip = ds_gram_strip(pixels);
     self->strips = (pixels + self->strip - 1) / self->strip;
     step->prepared = self;
     step->variant = ds_cpu_name(backend->level);
@@ -105,8 +98,8 @@ static void gram_task(void *context, int64_t item, int worker)
     float *g = j->partial + item * p->padded * p->padded;
     (void)worker;
     memset(g, 0, (size_t)(p->padded * p->padded) * sizeof *g);
-    for (int64_t at = begin; at < end; at += CHUNK) {
-        const int64_t count = end - at < CHUNK ? end - at : CHUNK;
+    for (int64_t at = begin; at < end; at += DS_GRAM_CHUNK) {
+        const int64_t count = end - at < DS_GRAM_CHUNK ? end - at : DS_GRAM_CHUNK;
         for (int64_t a = 0; a < blocks; a++)
             for (int64_t b = a; b < blocks; b++)
                 p->slots->gram_tile(ds_block(j->x, n, a) + at * DS_BLOCK,
@@ -115,27 +108,23 @@ static void gram_task(void *context, int64_t item, int worker)
     }
 }
 
-typedef struct closing {
-    const job *job;
-    int64_t n;
-    double factor;
-} closing;
-
-/* Item: one row of picture n from its diagonal on. Sums the strips in order and mirrors. */
+/* Item: one row from its diagonal on. */
 static void close_task(void *context, int64_t row, int worker)
 {
-    const closing *close = context;
-    const plan *p = close->job->plan;
-    const int64_t c = close->job->x->shape.c, square = p->padded * p->padded;
-    const float *partial = close->job->partial + close->n * p->strips * square;
-    float *g = (float *)close->job->out->data + close->n * c * c;
+    const ds_gram_parts *parts = context;
+    const int64_t c = parts->channels, square = parts->padded * parts->padded;
     (void)worker;
     for (int64_t column = row; column < c; column++) {
         double sum = 0;
-        for (int64_t strip = 0; strip < p->strips; strip++)
-            sum += (double)partial[strip * square + row * p->padded + column];
-        g[row * c + column] = g[column * c + row] = (float)(sum * close->factor);
+        for (int64_t strip = 0; strip < parts->strips; strip++)
+            sum += (double)parts->partial[strip * square + row * parts->padded + column];
+        parts->g[row * c + column] = parts->g[column * c + row] = (float)(sum * parts->factor);
     }
+}
+
+void ds_gram_close(ds_pool *pool, const ds_gram_parts *parts)
+{
+    ds_pool_run(pool, parts->channels, close_task, (void *)parts);
 }
 
 static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -165,8 +154,14 @@ static void gram_run(ds_backend *backend, const ds_step *step)
         square_mask(&j, n);
     ds_pool_run(backend->pool, pictures * j.plan->strips, gram_task, &j);
     for (int64_t n = 0; n < pictures; n++) {
-        closing close = {.job = &j, .n = n, .factor = scale * square_mask(&j, n)};
-        ds_pool_run(backend->pool, j.x->shape.c, close_task, &close);
+        const int64_t c = j.x->shape.c, square = j.plan->padded * j.plan->padded;
+        const ds_gram_parts parts = {.partial = j.partial + n * j.plan->strips * square,
+                                     .strips = j.plan->strips,
+                                     .padded = j.plan->padded,
+                                     .channels = c,
+                                     .factor = scale * square_mask(&j, n),
+                                     .g = (float *)j.out->data + n * c * c};
+        ds_gram_close(backend->pool, &parts);
     }
 }
 
@@ -203,8 +198,8 @@ static void apply_task(void *context, int64_t item, int worker)
     const apply *a = context;
     const job *j = a->job;
     const ds_shape s = j->x->shape;
-    const int64_t pixels = s.h * s.w, at = item * CHUNK;
-    const int64_t count = pixels - at < CHUNK ? pixels - at : CHUNK;
+    const int64_t pixels = s.h * s.w, at = item * DS_GRAM_CHUNK;
+    const int64_t count = pixels - at < DS_GRAM_CHUNK ? pixels - at : DS_GRAM_CHUNK;
     (void)worker;
     j->plan->slots->gram_apply(ds_block(j->x, a->n, 0) + at * DS_BLOCK, j->s,
                                weight_at(j, a->n, at), ds_block(j->out, a->n, 0) + at * DS_BLOCK,
@@ -230,7 +225,7 @@ static void backward_run(ds_backend *backend, const ds_step *step)
              .out = step->out,
              .weight = step->workspace};
     const double scale = DS_ATTR(gram_backward, step->attr).scale;
-    const int64_t chunks = (j.x->shape.h * j.x->shape.w + CHUNK - 1) / CHUNK;
+    const int64_t chunks = (j.x->shape.h * j.x->shape.w + DS_GRAM_CHUNK - 1) / DS_GRAM_CHUNK;
     j.s = j.weight + mask_floats(j.mask);
     for (int64_t n = 0; n < j.x->shape.n; n++) {
         apply a = {.job = &j, .n = n};

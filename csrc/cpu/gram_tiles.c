@@ -1,0 +1,202 @@
+/* Gram matrix of a bf16 map, and its gradient, as products of tiles; formulas: ops/gram.c. The
+   values are multiplied as they are stored and summed in fp32. Strips of pixels are summed on their
+   own and then in order, so the bits do not depend on the threads.
+
+   The gradient S F is a 1x1 convolution of F whose weights are S = scale (dG + dG'), split so that
+   S loses nothing that counts. */
+#include "cpu/conv.h"
+#include "cpu/gram.h"
+#include "cpu/tiles.h"
+
+#include <string.h>
+
+enum { TILES = DS_GRAM_CHUNK / DS_TILE_DEPTH }; /* of a chunk, for 16 channels */
+
+/* Values of a chunk of 32 channels, packed. */
+enum { PACKED = 2 * TILES * DS_TILE_VALUES };
+
+static bool accepts(const ds_backend *backend, const ds_step *step, int unmasked)
+{
+    return ds_cpu_tiles(backend->level) && ds_is_half(step->in[0]) && step->inputs == unmasked &&
+           ds_no_epilogue(step);
+}
+
+static bool accepts_gram(const ds_backend *backend, const ds_step *step)
+{
+    return accepts(backend, step, 1);
+}
+
+typedef struct job {
+    const ds_tile_slots *slots;
+    const ds_tensor *x;
+    int64_t blocks, strip, strips;
+    float *partial;  /* (N, strips, blocks 32, blocks 32) */
+    ds_bf16 *packed; /* (workers, 2, blocks, 2, TILES, 512): left and right factors */
+} job;
+
+static job job_of(const ds_backend *backend, const ds_step *step)
+{
+    const ds_tensor *x = step->in[0];
+    int64_t pixels = x->shape.h * x->shape.w, strip = ds_gram_strip(pixels);
+    return (job){.slots = ds_cpu_tiles(backend->level),
+                 .x = x,
+                 .blocks = ds_half_blocks(x->shape.c),
+                 .strip = strip,
+                 .strips = (pixels + strip - 1) / strip};
+}
+
+static int64_t square(const job *j)
+{
+    return j->blocks * DS_TILE_DEPTH * j->blocks * DS_TILE_DEPTH;
+}
+
+/* The pairs of blocks of a chunk, on and right of the diagonal. */
+static void add_chunk(const job *j, const ds_bf16 *left, const ds_bf16 *right, float *g)
+{
+    int64_t padded = j->blocks * DS_TILE_DEPTH;
+    for (int64_t a = 0; a < j->blocks; a++)
+        for (int64_t b = a; b < j->blocks; b++)
+            j->slots->gram_add(left + a * PACKED, right + b * PACKED, TILES,
+                               g + (a * padded + b) * DS_TILE_DEPTH, padded);
+}
+
+/* Item: one strip of one picture. */
+static void gram_task(void *context, int64_t item, int worker)
+{
+    const job *j = context;
+    int64_t n = item / j->strips, begin = item % j->strips * j->strip;
+    int64_t end = ds_minimum(begin + j->strip, j->x->shape.h * j->x->shape.w);
+    ds_bf16 *left = j->packed + worker * 2 * j->blocks * PACKED, *right = left + j->blocks * PACKED;
+    float *g = j->partial + item * square(j);
+    memset(g, 0, (size_t)square(j) * sizeof *g);
+    j->slots->begin();
+    for (int64_t at = begin; at < end; at += DS_GRAM_CHUNK) {
+        for (int64_t block = 0; block < j->blocks; block++)
+            j->slots->gram_pack(ds_half_block(j->x, n, block) + at * DS_HALF_BLOCK, end - at, TILES,
+                                left + block * PACKED, right + block * PACKED);
+        add_chunk(j, left, right, g);
+    }
+    j->slots->end();
+}
+
+static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    const job j = job_of(backend, step);
+    int64_t parts = step->in[0]->shape.n * j.strips;
+    int64_t packed = ds_pool_threads(backend->pool) * 2 * j.blocks * PACKED;
+    (void)status;
+    step->workspace_bytes =
+        (size_t)(parts * square(&j)) * sizeof(float) + (size_t)packed * sizeof(ds_bf16);
+    step->variant = "tiles";
+    return DS_OK;
+}
+
+static void gram_run(ds_backend *backend, const ds_step *step)
+{
+    job j = job_of(backend, step);
+    int64_t c = j.x->shape.c, pictures = j.x->shape.n;
+    j.partial = step->workspace;
+    j.packed = (ds_bf16 *)(void *)(j.partial + pictures * j.strips * square(&j));
+    ds_pool_run(backend->pool, pictures * j.strips, gram_task, &j);
+    for (int64_t n = 0; n < pictures; n++) {
+        const ds_gram_parts parts = {.partial = j.partial + n * j.strips * square(&j),
+                                     .strips = j.strips,
+                                     .padded = j.blocks * DS_TILE_DEPTH,
+                                     .channels = c,
+                                     .factor = DS_ATTR(gram, step->attr).scale,
+                                     .g = (float *)step->out->data + n * c * c};
+        ds_gram_close(backend->pool, &parts);
+    }
+}
+
+const ds_kernel ds_cpu_gram_tiles = {
+    .accepts = accepts_gram, .prepare = gram_prepare, .run = gram_run, .takes_half = true};
+
+/* The gradient's convolution, one picture at a time: each has its own S. */
+typedef struct inner {
+    ds_step step;
+    ds_conv2d_attr attr;
+    ds_tensor x, y, s;
+} inner;
+
+static bool accepts_backward(const ds_backend *backend, const ds_step *step)
+{
+    return accepts(backend, step, 2) && ds_is_half(step->out);
+}
+
+static size_t s_bytes(const inner *self)
+{
+    return (size_t)ds_round_up(ds_count(self->s.shape) * (int64_t)sizeof(float), DS_ALIGN);
+}
+
+static ds_code backward_prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    inner *self = NULL;
+    DS_TRY(ds_alloc_zeroed(backend->alloc, sizeof *self, &self, status));
+    step->prepared = self;
+    self->attr = (ds_conv2d_attr){.stride = 1, .dilation = 1, .groups = 1};
+    self->x = *step->in[0];
+    self->y = *step->out;
+    self->x.shape.n = self->y.shape.n = 1;
+    self->s = (ds_tensor){.shape = {self->x.shape.c, self->x.shape.c, 1, 1}, .kind = DS_PLAIN};
+    self->step = (ds_step){.op = DS_OP_conv2d,
+                           .attr = &self->attr.stride,
+                           .inputs = 2,
+                           .in = {&self->x, &self->s},
+                           .out = &self->y,
+                           .splits = true};
+    DS_TRY(ds_cpu_conv2d_tiles.prepare(backend, &self->step, status));
+    step->workspace_bytes = s_bytes(self) + self->step.workspace_bytes;
+    step->variant = "tiles";
+exit:
+    return status->code;
+}
+
+typedef struct symmetric {
+    const float *dg;
+    int64_t channels;
+    double scale;
+    float *s;
+} symmetric;
+
+/* Item: a row of S. */
+static void s_task(void *context, int64_t row, int worker)
+{
+    const symmetric *m = context;
+    const int64_t c = m->channels;
+    (void)worker;
+    for (int64_t i = 0; i < c; i++)
+        m->s[row * c + i] =
+            (float)(m->scale * ((double)m->dg[row * c + i] + (double)m->dg[i * c + row]));
+}
+
+static void backward_run(ds_backend *backend, const ds_step *step)
+{
+    inner *self = step->prepared;
+    const ds_shape s = step->in[0]->shape;
+    symmetric m = {
+        .channels = s.c, .scale = DS_ATTR(gram_backward, step->attr).scale, .s = step->workspace};
+    self->s.data = m.s;
+    self->step.workspace = (unsigned char *)step->workspace + s_bytes(self);
+    for (int64_t n = 0; n < s.n; n++) {
+        m.dg = (const float *)step->in[1]->data + n * s.c * s.c;
+        self->x.data = ds_half_block(step->in[0], n, 0);
+        self->y.data = ds_half_block(step->out, n, 0);
+        ds_pool_run(backend->pool, s.c, s_task, &m);
+        ds_cpu_conv2d_tiles.run(backend, &self->step);
+    }
+}
+
+static void backward_release(ds_backend *backend, ds_step *step)
+{
+    inner *self = step->prepared;
+    if (self)
+        ds_cpu_conv2d_tiles.release(backend, &self->step);
+    ds_release(backend->alloc, &step->prepared);
+}
+
+const ds_kernel ds_cpu_gram_backward_tiles = {.accepts = accepts_backward,
+                                              .prepare = backward_prepare,
+                                              .run = backward_run,
+                                              .release = backward_release,
+                                              .takes_half = true};
