@@ -31,11 +31,11 @@ from depthstyle.presets import check_number
 PathLike = str | os.PathLike[str]
 
 FORMAT = "depthstyle checkpoint 1"
-SECONDS = 30.0
-"""Time between two checkpoints."""
+_SECONDS = 30.0
+"""Time between two checkpoints where none is asked for."""
 
 _SHARE = 0.01
-"""The part of the time that saving may take; slower disks get fewer checkpoints."""
+"""The part of the time that saving may then take; slower disks get fewer checkpoints."""
 
 _SPEED = 5e8
 """Bytes a second that the first save is expected to write; the next ones go by the last."""
@@ -297,8 +297,8 @@ class Checkpoints:
     resume : bool, optional
         Go on from the checkpoint where there is one.
     seconds : float, optional
-        Time between two checkpoints. It becomes longer where saving would take more than 1 % of
-        the time. 0 saves after every iteration.
+        Time between two checkpoints, 0 for one after every iteration; by default 30, or more where
+        saving would take more than 1 % of the time.
 
     Raises
     ------
@@ -306,10 +306,15 @@ class Checkpoints:
         `seconds` is no finite number of at least 0.
     """
 
-    def __init__(self, path: PathLike, *, resume: bool = False, seconds: float = SECONDS) -> None:
-        check_number("seconds", seconds)
+    def __init__(
+        self, path: PathLike, *, resume: bool = False, seconds: float | None = None
+    ) -> None:
+        if seconds is not None:
+            check_number("seconds", seconds)
         self.path = Path(path)
-        self._resume, self._seconds = resume, seconds
+        self._resume = resume
+        self._seconds = _SECONDS if seconds is None else seconds
+        self._share = _SHARE if seconds is None else None
         self._speed = _SPEED
         self._last = 0.0
         self._saved = 0
@@ -343,7 +348,7 @@ class Checkpoints:
         if passed < self._seconds:
             return
         state = run.state()
-        if self._seconds == 0 or state.nbytes / self._speed <= _SHARE * passed:
+        if self._share is None or state.nbytes / self._speed <= self._share * passed:
             self._save(run, state)
 
     def remove(self) -> None:

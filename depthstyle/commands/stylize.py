@@ -334,8 +334,7 @@ def _checkpoints(args: argparse.Namespace, iterates: bool) -> Checkpoints | None
     path = args.checkpoint or f"{args.output}.checkpoint"
     if args.resume and not checkpoint.exists(path):
         print(f"{path}: no checkpoint; starting from the beginning")
-    seconds = checkpoint.SECONDS if args.checkpoint_every is None else args.checkpoint_every
-    return checkpoint.Checkpoints(path, resume=args.resume, seconds=seconds)
+    return checkpoint.Checkpoints(path, resume=args.resume, seconds=args.checkpoint_every)
 
 
 def _run_many(args: argparse.Namespace) -> int:
