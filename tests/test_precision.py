@@ -58,7 +58,7 @@ def test_what_is_asked_for_runs(asked):
         assert resolve(asked, "cpu", "lbfgs", AVX512) == resolve(asked, "ref") == asked
 
 
-@pytest.mark.parametrize("method", ["gatys", "lapstyle", "fast"])
+@pytest.mark.parametrize("method", METHODS)
 def test_methods_tell_auto_what_minimises(method, with_amx):
     styles, settings = METHODS[method]
     picked = make_painter(method, styles, **settings).device.rpartition(", ")[2]
