@@ -3,7 +3,8 @@
 `python bench/precision_accuracy.py` measures on photographs and paintings of `../shared/data` and
 writes `bench/results/precision.md` and a contact sheet beside it; parts that are not named stay in
 the table as they were. The gradients need PyTorch (`pip install torch==2.13.0`, a CPU build). The
-numbers hold for any processor: what bf16 means does not depend on it but for the order of sums.
+numbers hold for any processor up to chance: what bf16 means does not depend on it, the order of
+sums does.
 """
 
 from __future__ import annotations
