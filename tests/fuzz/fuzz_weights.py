@@ -51,7 +51,7 @@ SECONDS = 5.0
 TOKENS = [b"(", b")", b"]", b"}", b"t", b"e", b"u", b"R", b"b", b"Q", b".", b"h\x00", b"q\x00"]
 TOKENS += [b"cos\nsystem\n", b"\x8a\x09" + b"\xff" * 8 + b"\x00", b"torch.FloatTensor", b"\x85"]
 TOKENS += [struct.pack("<i", kind) for kind in range(9)]
-NCNN_TAG = struct.pack("<I", 0x01306B47)
+NCNN_TAGS = [struct.pack("<I", tag) for tag in (0x01306B47, 0x0002C056)]
 NCNN_LAYERS = ncnn._layers
 
 
@@ -62,10 +62,11 @@ def golden(pattern: str) -> list[bytes]:
 
 
 def narrow_layers() -> list[tuple[str, str | None, int, int, int]]:
-    """The layers of ncnn's network with a sixteenth of the channels, for speed."""
+    """Two layers and the last of ncnn's network, with few channels, for speed."""
+    first, second, *_, last = NCNN_LAYERS()
     return [
         (key, norm, max(outputs // 16, 3), max(inputs // 16, 3), kernel)
-        for key, norm, outputs, inputs, kernel in NCNN_LAYERS()
+        for key, norm, outputs, inputs, kernel in (first, second, last)
     ]
 
 
@@ -78,15 +79,17 @@ def read_narrow_ncnn(source: Source) -> TensorFile:
         ncnn._layers = NCNN_LAYERS
 
 
-def ncnn_seed() -> bytes:
-    """A file of zeros in ncnn's form, of the right length for the narrow network."""
-    data = b""
-    for _, norm, outputs, inputs, kernel in narrow_layers():
-        count = 2 * outputs * inputs * kernel * kernel
-        data += (
-            NCNN_TAG + bytes(count + -count % 4) + bytes(4 * outputs * (1 if norm is None else 3))
-        )
-    return data
+def ncnn_seeds() -> list[bytes]:
+    """Files of zeros in both of ncnn's forms, of the right length for the narrow network."""
+    files = []
+    for tag, size in zip(NCNN_TAGS, (2, 4), strict=True):
+        data = b""
+        for _, norm, outputs, inputs, kernel in narrow_layers():
+            count = size * outputs * inputs * kernel * kernel
+            vectors = 1 if norm is None else 3
+            data += tag + bytes(count + -count % 4) + bytes(4 * outputs * vectors)
+        files.append(data)
+    return files
 
 
 def legacy_seeds() -> list[bytes]:
@@ -143,7 +146,7 @@ READERS = {
     "tar": (pytorch_tar.read, tar_seeds),
     "safetensors": (safetensors.read, safetensors_seeds),
     "torch7": (torch7.read, torch7_seeds),
-    "ncnn": (read_narrow_ncnn, lambda: [ncnn_seed()]),
+    "ncnn": (read_narrow_ncnn, ncnn_seeds),
     "deeplearnjs": (deeplearnjs.read, manifest_seeds),
     "tflite": (tflite.read, tflite_seeds),
     "any": (
@@ -205,7 +208,7 @@ def case(name: str, number: int, seeds: list[bytes]) -> bytes:
         return ARCHIVES[name](seed, rng)
     if name == "ncnn" and rng.random() < 0.9:
         # changes of the many numbers say nothing, those of tags and lengths do
-        tag = rng.choice([found.start() for found in re.finditer(NCNN_TAG, seed)])
+        tag = rng.choice([found.start() for found in re.finditer(b"|".join(NCNN_TAGS), seed)])
         return seed[:tag] + changed(seed[tag : tag + 16], rng, seeds, TOKENS) + seed[tag + 16 :]
     return changed(seed, rng, seeds, TOKENS)
 
