@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from depthstyle.errors import CheckpointError, DepthstyleWarning
+from depthstyle.errors import CheckpointError, DepthstyleWarning, DeviceLost
 from depthstyle.files import replacing
 from depthstyle.lock import Lock
 from depthstyle.presets import check_number
@@ -338,9 +338,12 @@ class Checkpoints:
             self._saved, self._last = run.iteration, time.monotonic()
             try:
                 yield
-            finally:
-                if run.iteration < run.iterations:
-                    self._save(run, run.state())
+            except DeviceLost:  # and with it the state
+                raise
+            except BaseException:
+                self._save_unfinished(run)
+                raise
+            self._save_unfinished(run)
 
     def after_step(self, run: Resumable) -> None:
         """Save where it is time to; where that fails the run goes on, with a warning."""
@@ -354,6 +357,10 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove the files: the result is in safety."""
         remove(self.path)
+
+    def _save_unfinished(self, run: Resumable) -> None:
+        if run.iteration < run.iterations:
+            self._save(run, run.state())
 
     def _save(self, run: Resumable, state: Contents) -> None:
         if run.iteration == self._saved:

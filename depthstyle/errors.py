@@ -67,6 +67,14 @@ class OutOfMemory(DepthstyleError, MemoryError):
     """The work needs more memory than the process may have; nothing was computed yet."""
 
 
+class DeviceOutOfMemory(OutOfMemory):
+    """The work needs more memory than the GPU has free; nothing was computed yet."""
+
+
+class DeviceLost(DepthstyleError, RuntimeError):
+    """A GPU failed in a way that this process cannot use it any more; the checkpoint stands."""
+
+
 class BackendUnavailable(DepthstyleError, RuntimeError):
     """The asked backend or device is not present on this machine."""
 

@@ -18,6 +18,18 @@ def shared():
     return folder
 
 
+@pytest.fixture(scope="session")
+def emulated_library(tmp_path_factory):
+    """The CUDA backend, built for the emulator of cuda_emulator/."""
+    from cuda_emulator.build import ROOT, build, find_compiler
+
+    if not (ROOT / "csrc" / "cuda").is_dir():
+        pytest.skip("the sources of the engine are not beside the tests")
+    if find_compiler() is None:
+        pytest.skip("no g++ to build the emulated backend with")
+    return build(tmp_path_factory.mktemp("cuda"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def empty_cache(tmp_path_factory):
     """No test depends on what the user has downloaded, or downloads anything itself."""

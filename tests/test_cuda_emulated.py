@@ -22,7 +22,7 @@ from cuda_cases import (  # noqa: F401
     test_value_in_fp32,
     test_value_in_tf32,
 )
-from cuda_emulator.build import ROOT, build, find_compiler
+from cuda_emulator.build import ROOT, build
 from repeat_cases import (  # noqa: F401
     test_poll_ends_a_repeated_run_before_it_starts,
     test_repeat_goes_on_where_other_runs_ended,
@@ -34,18 +34,12 @@ from repeat_cases import (  # noqa: F401
 import depthstyle as ds
 from depthstyle import _core
 
-if not (ROOT / "csrc" / "cuda").is_dir():
-    pytest.skip("the sources of the engine are not beside the tests", allow_module_level=True)
-if find_compiler() is None:
-    pytest.skip("no g++ to build the emulated backend with", allow_module_level=True)
-
 
 @pytest.fixture(scope="module", autouse=True)
-def library(tmp_path_factory):
-    """Build the emulated backend and load it."""
-    path = build(tmp_path_factory.mktemp("cuda"))
-    _core.load_cuda(path)
-    return path
+def library(emulated_library):
+    """Load the emulated backend."""
+    _core.load_cuda(emulated_library)
+    return emulated_library
 
 
 @pytest.fixture

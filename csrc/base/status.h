@@ -13,6 +13,7 @@ typedef enum ds_code {
     DS_CANCELLED,     /* the caller's poll function asked to stop */
     DS_DEVICE,        /* the device or its library failed */
     DS_DEVICE_MEMORY, /* device memory */
+    DS_DEVICE_LOST,   /* the device failed for good: this process cannot use it any more */
 } ds_code;
 
 enum { DS_TEXT_SIZE = 512 };

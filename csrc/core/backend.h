@@ -106,6 +106,8 @@ typedef struct ds_device {
     void (*fill)(ds_backend *backend, void *memory, int byte, size_t bytes);
     void (*read)(ds_backend *backend, void *host, const void *memory, size_t bytes);
     void (*write)(ds_backend *backend, void *memory, const void *host, size_t bytes);
+    /* The first failure since the last time; after DS_DEVICE_LOST every call fails like this. */
+    ds_code (*told)(ds_backend *backend, ds_status *status);
     /* From now on remembers whether this tensor, just computed, was finite. Updates that run after
        one that was not change nothing. */
     void (*watch)(ds_backend *backend, const ds_tensor *tensor);

@@ -31,15 +31,67 @@ size_t bytes(const ds_backend *, const ds_tensor *tensor)
     return (size_t)ds_count(tensor->shape) * ds_dtype_bytes(tensor->dtype);
 }
 
+/* After one of these every call in this process fails. */
+bool is_lost(cudaError_t code)
+{
+    switch (code) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+        return true;
+    default:
+        return false;
+    }
+}
+
+ds_code check(cudaError_t code, const char *call, ds_status *status)
+{
+    if (code == cudaSuccess)
+        return DS_OK;
+    if (is_lost(code))
+        return ds_fail(status, DS_DEVICE_LOST,
+                       "the GPU was lost in %s (%s) and this process cannot use it any more; start "
+                       "it again, and where it wrote a checkpoint go on from that",
+                       call, cudaGetErrorString(code));
+    return ds_fail(status, DS_DEVICE, "cuda: %s failed: %s; see depthstyle doctor", call,
+                   cudaGetErrorString(code));
+}
+
+/* Tells and forgets the first failure that was noted. */
+ds_code told(ds_backend *backend, ds_status *status)
+{
+    ds_cuda *cuda = ds_cuda_of(backend);
+    cudaError_t failed = cuda->failed;
+    if (failed == cudaSuccess)
+        return DS_OK;
+    /* A library may have noted no more than that its call failed. */
+    const cudaError_t last = cudaStreamSynchronize(cuda->stream);
+    if (is_lost(last))
+        failed = last;
+    cuda->failed = cudaSuccess;
+    return check(failed, cuda->failed_in, status);
+}
+
 ds_code allocate(ds_backend *, size_t size, void *memory, ds_status *status)
 {
     size_t free_bytes = 0, total = 0;
     void **address = (void **)memory;
     *address = NULL;
     cudaMemGetInfo(&free_bytes, &total);
-    if (cudaMalloc(address, size ? size : 1) != cudaSuccess) {
+    const cudaError_t code = cudaMalloc(address, size ? size : 1);
+    if (code != cudaSuccess) {
         cudaGetLastError();
         *address = NULL;
+        if (code != cudaErrorMemoryAllocation)
+            return check(code, "allocation", status);
         return ds_fail(status, DS_DEVICE_MEMORY,
                        "the device has not the %.1f MiB that are needed (%.1f MiB of %.1f are "
                        "free); use a smaller size",
@@ -105,19 +157,7 @@ ds_code finish(ds_backend *backend, bool *finite, ds_status *status)
     *finite = flag != 0;
     if (!*finite)
         ds_each(backend, forgive{cuda->finite}, 1);
-    const cudaError_t failed = cuda->failed;
-    cuda->failed = cudaSuccess;
-    if (failed == cudaSuccess)
-        return DS_OK;
-    return ds_fail(status, DS_DEVICE, "the device failed in %s: %s; start the process again",
-                   cuda->failed_in, cudaGetErrorString(failed));
-}
-
-ds_code check(cudaError_t code, const char *call, ds_status *status)
-{
-    if (code == cudaSuccess)
-        return DS_OK;
-    return ds_fail(status, DS_DEVICE, "%s failed: %s", call, cudaGetErrorString(code));
+    return told(backend, status);
 }
 
 ds_code begin(ds_backend *backend, ds_status *status)
@@ -202,6 +242,7 @@ const ds_device DEVICE = {.allocate = allocate,
                           .fill = fill,
                           .read = ds_transfer_read,
                           .write = ds_transfer_write,
+                          .told = told,
                           .watch = watch,
                           .finish = finish,
                           .begin = begin,
@@ -249,6 +290,13 @@ void ds_cuda_free(ds_backend *backend, void *memory)
     release(backend, memory);
 }
 
+#define TEXT_OF(...) #__VA_ARGS__
+#define TEXT(...) TEXT_OF(__VA_ARGS__)
+
+/* Read from the file of the library, which cannot be opened where cuDNN is missing. */
+extern "C" __attribute__((visibility("default"))) const char depthstyle_cuda_build[] =
+    "depthstyle built for CUDA " TEXT(CUDART_VERSION) ", GPUs " TEXT(__CUDA_ARCH_LIST__);
+
 extern "C" __attribute__((visibility("default"))) ds_code
 depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
                        ds_backend **out, ds_status *status)
@@ -259,7 +307,7 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
         return ds_fail(status, DS_DEVICE,
                        "libdepthstyle_cuda belongs to another version of depthstyle; install "
                        "depthstyle again");
-    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the device", status));
+    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the GPU", status));
     DS_TRY(ds_alloc_zeroed(alloc, sizeof *cuda, &cuda, status));
     cuda->base = {.name = "cuda",
                   .dtype = DS_F32,

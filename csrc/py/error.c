@@ -25,8 +25,12 @@ static PyObject *exception_for(const ds_module_state *state, ds_code code)
     case DS_BAD_VALUE:
         return PyExc_ValueError;
     case DS_NO_MEMORY:
-    case DS_DEVICE_MEMORY:
         return PyExc_MemoryError;
+    case DS_DEVICE_MEMORY:
+        return state->device_out_of_memory;
+    case DS_DEVICE_LOST:
+        return state->device_lost;
+    case DS_DEVICE:
     case DS_UNSUPPORTED:
         return state->backend_unavailable;
     default:

@@ -95,9 +95,12 @@ static bool import_errors(ds_module_state *state)
         return false;
     state->numerical_error = PyObject_GetAttrString(errors, "NumericalError");
     state->backend_unavailable = PyObject_GetAttrString(errors, "BackendUnavailable");
+    state->device_out_of_memory = PyObject_GetAttrString(errors, "DeviceOutOfMemory");
+    state->device_lost = PyObject_GetAttrString(errors, "DeviceLost");
     state->busy = PyObject_GetAttrString(errors, "Busy");
     Py_DECREF(errors);
-    return state->numerical_error && state->backend_unavailable && state->busy;
+    return state->numerical_error && state->backend_unavailable && state->device_out_of_memory &&
+           state->device_lost && state->busy;
 }
 
 static bool add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
@@ -126,6 +129,8 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->lbfgs_type);
     Py_VISIT(state->numerical_error);
     Py_VISIT(state->backend_unavailable);
+    Py_VISIT(state->device_out_of_memory);
+    Py_VISIT(state->device_lost);
     Py_VISIT(state->busy);
     return 0;
 }
@@ -139,6 +144,8 @@ static int clear(PyObject *module)
     Py_CLEAR(state->lbfgs_type);
     Py_CLEAR(state->numerical_error);
     Py_CLEAR(state->backend_unavailable);
+    Py_CLEAR(state->device_out_of_memory);
+    Py_CLEAR(state->device_lost);
     Py_CLEAR(state->busy);
     return 0;
 }

@@ -12,7 +12,8 @@
 
 typedef struct ds_module_state {
     PyTypeObject *graph_type, *node_type, *plan_type, *lbfgs_type;
-    PyObject *numerical_error, *backend_unavailable, *busy; /* of depthstyle.errors */
+    /* Of depthstyle.errors: */
+    PyObject *numerical_error, *backend_unavailable, *device_out_of_memory, *device_lost, *busy;
     int threads;                 /* of plans that ask for no number; 0: all processors */
     ds_cuda_create *cuda_create; /* NULL until load_cuda */
 } ds_module_state;

@@ -299,6 +299,17 @@ static ds_id find(const ds_py_plan *self, PyObject *name)
     return DS_NONE;
 }
 
+/* False with an exception set where the device failed in a copy. */
+static bool copied(const ds_py_plan *self)
+{
+    ds_status status = ds_status_ok();
+    const ds_device *device = self->backend->device;
+    if (!device || device->told(self->backend, &status) == DS_OK)
+        return true;
+    ds_raise(ds_state((PyObject *)self), &self->graph->graph, &status);
+    return false;
+}
+
 /* An input that no output depends on is checked like any other, and then dropped. */
 static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
 {
@@ -317,7 +328,7 @@ static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
         self->backend->pack(self->backend, array.data, array.dtype, tensor);
     self->given[id] |= fits;
     Py_DECREF(array.object);
-    return fits;
+    return fits && copied(self);
 }
 
 static PyObject *get_value(ds_py_plan *self, ds_id id)
@@ -331,6 +342,8 @@ static PyObject *get_value(ds_py_plan *self, ds_id id)
     PyObject *array = ds_array_new(tensor->shape, dtype, &data);
     if (array)
         self->backend->unpack(self->backend, tensor, data, dtype);
+    if (array && !copied(self))
+        Py_CLEAR(array);
     return array;
 }
 

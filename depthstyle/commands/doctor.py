@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -21,7 +21,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Look at everything and print one line each."""
     from depthstyle import __version__, _core
-    from depthstyle.errors import BackendUnavailable
 
     lines = {
         "depthstyle": f"{__version__}, Python {platform.python_version()}",
@@ -32,15 +31,9 @@ def run(args: argparse.Namespace) -> None:
         "threads": str(_core.get_num_threads()),
         "weights": _weights(),
     }
-    try:
-        lines |= _cuda()
-        lines["precision"] += f"; on the GPU {_automatic('cuda')}"
-        verdict = "the GPU and the CPU can be used"
-    except BackendUnavailable as error:
-        verdict = f"the CPU can be used; {error}"
     for name, text in lines.items():
         print(f"{name:12} {text}")
-    print(f"verdict: {verdict}")
+    print(f"verdict: {_look_at_gpus()}")
 
 
 def amx(levels: Sequence[str], flags: Collection[str], limit: str | None) -> str:
@@ -99,16 +92,59 @@ def _weights() -> str:
     return f"{', '.join(found) or 'the embedded networks only'} (in {cache.folder()})"
 
 
-def _cuda() -> dict[str, str]:
-    """Describe GPU, driver and cuDNN, or raise BackendUnavailable."""
-    from depthstyle import devices
+def _look_at_gpus() -> str:
+    """Print a line for each thing that a GPU needs, and return what can be used."""
+    built, driven = _told("CUDA library", _library), _told("driver", _driver)
+    if built and _told("cuDNN", _cudnn) and driven and _told("convolution", _convolution):
+        return f"the GPU cuda:0 is used, in {_automatic('cuda')}; --device cpu takes the CPU"
+    return "the CPU is used"
 
-    driver = devices.find_driver()
-    lines = {
-        "GPU": ", ".join(driver.gpus),
-        "driver": f"for CUDA up to {driver.version // 1000}.{driver.version % 1000 // 10}",
-    }
-    version = devices.load_cudnn()
-    lines["cuDNN"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
-    devices.load_cuda()
-    return lines
+
+def _told(name: str, look: Callable[[], str]) -> bool:
+    from depthstyle.errors import BackendUnavailable, DeviceLost, DeviceOutOfMemory
+
+    try:
+        print(f"{name:12} {look()}")
+    except (BackendUnavailable, DeviceLost, DeviceOutOfMemory) as error:
+        print(f"{name:12} {error}")
+        return False
+    return True
+
+
+def _library() -> str:
+    from depthstyle.devices import built_for, cuda_text
+
+    build = built_for()
+    versions = ", ".join(_capability(number) for number in build.capabilities)
+    return f"built for CUDA {cuda_text(build.toolkit)}, compute capability {versions} and later"
+
+
+def _driver() -> str:
+    from depthstyle.devices import LIBRARY, built_for, cuda_text, find_driver
+
+    driver = find_driver()
+    lines = [f"for CUDA up to {cuda_text(driver.version)}"]
+    for number, gpu in enumerate(driver.gpus):
+        text = f"{f'cuda:{number}':12} {gpu.name}, {gpu.memory / 2**30:.0f} GiB, compute capability"
+        text += f" {_capability(gpu.capability)}"
+        missing = LIBRARY.exists() and not built_for().fits(gpu)
+        lines.append(f"{text}, for which the library has no code" if missing else text)
+    return "\n".join(lines)
+
+
+def _cudnn() -> str:
+    from depthstyle.devices import cudnn_text, load_cudnn
+
+    cudnn = load_cudnn()
+    return f"{cudnn_text(cudnn.version)} ({cudnn.path})"
+
+
+def _convolution() -> str:
+    from depthstyle.devices import load_cuda
+
+    load_cuda()
+    return "a small one on cuda:0 is right"
+
+
+def _capability(number: int) -> str:
+    return f"{number // 10}.{number % 10}"

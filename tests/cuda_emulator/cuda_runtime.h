@@ -15,6 +15,9 @@
 #include <functional>
 #include <type_traits>
 
+#define CUDART_VERSION 13000
+#define __CUDA_ARCH_LIST__ 800, 900, 1000
+
 #define __global__
 #define __device__
 #define __host__
@@ -33,6 +36,17 @@ enum cudaError_t {
     cudaErrorMemoryAllocation,
     cudaErrorLaunchFailure,
     cudaErrorNoDevice,
+    cudaErrorInvalidDevice,
+    cudaErrorIllegalAddress,
+    cudaErrorMisalignedAddress,
+    cudaErrorInvalidAddressSpace,
+    cudaErrorInvalidPc,
+    cudaErrorIllegalInstruction,
+    cudaErrorHardwareStackError,
+    cudaErrorAssert,
+    cudaErrorLaunchTimeout,
+    cudaErrorECCUncorrectable,
+    cudaErrorNvlinkUncorrectable,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };

@@ -60,12 +60,19 @@ struct machine {
     size_t used = 0;
     cudaError_t last = cudaSuccess;
     int nodes = 0; /* of the graph that was recorded last */
+    cudaError_t lost = cudaSuccess; /* after a test took the device away */
 };
 
 machine &self()
 {
     static machine only;
     return only;
+}
+
+/* What a call gives that has nothing to complain of itself. */
+cudaError_t present()
+{
+    return self().lost;
 }
 
 /* DEPTHSTYLE_EMULATED_BYTES limits the memory of the emulated device. */
@@ -258,7 +265,7 @@ void submit(cudaStream_t stream, std::function<void()> work)
 {
     if (stream->capture)
         stream->capture->work.push_back(std::move(work));
-    else
+    else if (!present())
         work();
 }
 
@@ -289,21 +296,32 @@ void launch(dim3 grid, dim3 block, const std::function<void()> &body)
 
 const char *cudaGetErrorString(cudaError_t code)
 {
-    const char *const texts[] = {"no error", "invalid argument", "out of memory",
-                                 "unspecified launch failure", "no CUDA-capable device"};
+    const char *const texts[] = {"no error",
+                                 "invalid argument",
+                                 "out of memory",
+                                 "unspecified launch failure",
+                                 "no CUDA-capable device",
+                                 "invalid device ordinal",
+                                 "an illegal memory access was encountered"};
     return texts[code];
+}
+
+/* From now on every call fails as after a wild kernel; with 0 the device is back. */
+extern "C" __attribute__((visibility("default"))) void emulator_lose_device(int lost)
+{
+    self().lost = lost ? cudaErrorIllegalAddress : cudaSuccess;
 }
 
 cudaError_t cudaGetLastError()
 {
     const cudaError_t last = self().last;
     self().last = cudaSuccess;
-    return last;
+    return last == cudaSuccess ? present() : last;
 }
 
 cudaError_t cudaSetDevice(int ordinal)
 {
-    return ordinal == 0 ? cudaSuccess : cudaErrorNoDevice;
+    return ordinal == 0 ? present() : cudaErrorInvalidDevice;
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
@@ -316,6 +334,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     machine &m = self();
+    if (m.lost)
+        return m.lost;
     if (m.used + bytes > total_bytes())
         return m.last = cudaErrorMemoryAllocation;
     const size_t rounded = (bytes + 255) / 256 * 256 + 2 * GUARD_BYTES;
@@ -340,32 +360,33 @@ cudaError_t cudaFree(void *memory)
     m.used -= found->second;
     m.memory.erase(found);
     std::free((unsigned char *)memory - GUARD_BYTES);
-    return cudaSuccess;
+    return present();
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind)
 {
-    std::memcpy(to, from, bytes);
-    return cudaSuccess;
+    if (!present())
+        std::memcpy(to, from, bytes);
+    return present();
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream)
 {
     emulator::submit(stream, [=] { std::memcpy(to, from, bytes); });
-    return cudaSuccess;
+    return present();
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int byte, size_t bytes, cudaStream_t stream)
 {
     emulator::submit(stream, [=] { std::memset(memory, byte, bytes); });
-    return cudaSuccess;
+    return present();
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
-    *stream = new emulated_stream;
-    return cudaSuccess;
+    *stream = present() ? nullptr : new emulated_stream;
+    return present();
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -412,7 +433,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t)
 /* Waiting for a stream that is being captured is an error, as on a device. */
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return stream->capture ? cudaErrorInvalidValue : cudaSuccess;
+    return stream->capture ? cudaErrorInvalidValue : present();
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
@@ -420,7 +441,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
     if (stream->capture)
         return cudaErrorInvalidValue;
     stream->capture = new emulated_graph;
-    return cudaSuccess;
+    return present();
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
