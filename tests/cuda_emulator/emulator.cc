@@ -59,7 +59,7 @@ struct machine {
     std::map<unsigned char *, size_t> memory; /* device, by address of the first byte */
     size_t used = 0;
     cudaError_t last = cudaSuccess;
-    int nodes = 0; /* of the graph that was recorded last */
+    int nodes = 0;                  /* of the graph that was recorded last */
     cudaError_t lost = cudaSuccess; /* after a test took the device away */
 };
 
