@@ -11,7 +11,7 @@ import pytest
 import test_ops
 from amx_emulator.build import CSRC, build, find_compiler, load
 from levels import BF16_LEVELS
-from op_cases import BF16_ERROR
+from op_cases import BF16_ERROR, EPS
 from test_ops import CASES, cases
 from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, network
 
@@ -36,11 +36,11 @@ def core(tmp_path_factory):
     return load(build(tmp_path_factory.mktemp("amx")))
 
 
-def differences(problem, threads: int = 1) -> int:
+def differences(problem, threads: int = 1, precision: str = "bf16") -> int:
     """Return how many values differ from the definition."""
     graph, outputs, feed = problem
-    expected = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
-    options = {"cpu_level": LEVEL, "threads": threads, "precision": "bf16", "poison": True}
+    expected = graph.compile(outputs, backend="ref", precision=precision).run(feed)
+    options = {"cpu_level": LEVEL, "threads": threads, "precision": precision, "poison": True}
     plan = graph.compile(outputs, **options)
     assert "tiles" in plan.dump()
     return sum((a != b).sum() for a, b in zip(plan.run(feed), expected, strict=True))
@@ -52,10 +52,11 @@ def test_convolutions(core, name, threads):
     assert differences(network(CONVOLUTIONS[name], core=core), threads) == 0
 
 
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("name", ["no border", "strided", "1x1 where it lies"])
-def test_beginnings_and_ends(core, name, end):
-    assert differences(network(CONVOLUTIONS[name], end, core=core)) == 0
+def test_beginnings_and_ends(core, name, end, precision):
+    assert differences(network(CONVOLUTIONS[name], end, core=core), precision=precision) == 0
 
 
 def test_weights_that_are_inputs(core):
@@ -76,7 +77,22 @@ def test_value_in_bf16(core, case, monkeypatch):
     test_ops.test_value_in_bf16(case)
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
+@cases([case for case in TILED if case.op == "conv2d"])
+def test_forward_in_mixed_precision(core, case, monkeypatch):
+    """Three products of bf16: both operands lose 2^-18 of their size, and so much is left out."""
+    monkeypatch.setattr(test_ops, "_core", core)
+    inputs = case.inputs()
+    expected = test_ops.reference(case, inputs)
+    bound = case.bound(inputs, lambda absolute: test_ops.reference(case, absolute))
+    size = bound / ((4 * np.sqrt(case.terms) + 8) * EPS)
+    program = test_ops.compile_on(case, inputs, LEVEL, precision="mixed")
+    if "tiles" not in program.plan.dump():
+        pytest.skip("another kernel, as in fp32")
+    (found,) = program(inputs)
+    assert (np.abs(found - expected) - bound - 3 * 2.0**-18 * size).max() <= 0
+
+
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
 def test_iteration(core, precision):
     """Near the definition: its sums are rounded in another order; equal for any threads."""
     graph, outputs, feed = gatys(core)

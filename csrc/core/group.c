@@ -44,4 +44,5 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
         step->in[i] = &plan->tensors[in];
         step->constant[i] = plan->graph.nodes[in].op == DS_OP_constant && step->in[i]->data;
     }
+    step->splits = plan->options.precision == DS_PRECISION_MIXED && !ds_step_rounds(step);
 }

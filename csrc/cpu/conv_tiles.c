@@ -52,12 +52,13 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     ds_conv conv = ds_conv_of(step);
     bool finishes = ds_is_blocked(conv.y) ? ds_finish_accepts(step) : !step->epilogue.active;
-    return ds_cpu_tiles(backend->level) && (ds_step_rounds(step) || step->splits) &&
-           conv.groups == 1 && finishes &&
+    bool pays = backend->level == DS_CPU_AMX
+                    ? ds_step_rounds(step) || step->splits
+                    : ds_step_rounds(step) && pays_on_vectors(backend, step, &conv);
+    return ds_cpu_tiles(backend->level) && pays && conv.groups == 1 && finishes &&
            !(conv.backward && (conv.mode == DS_PAD_REFLECT || conv.stride > MOST_PHASES)) &&
            conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
-           (ds_is_blocked(conv.x) || ds_is_blocked(conv.y)) &&
-           (backend->level == DS_CPU_AMX || pays_on_vectors(backend, step, &conv));
+           (ds_is_blocked(conv.x) || ds_is_blocked(conv.y));
 }
 
 static place place_of(const ds_tile_plan *plan, int64_t index)
@@ -98,6 +99,7 @@ static void copy_rows(const work *w, const place *item, ds_bf16 *to)
     ds_tile_copy copy = {.column = plan->column + ds_tile_apart(plan, item->x),
                          .pixels = plan->length,
                          .half = half,
+                         .image = image,
                          .plane = s.h * s.w * (image ? 1 : DS_BLOCK)};
     for (int64_t block = 0; block < plan->in_blocks; block++) {
         const unsigned char *map = input_at(w, item->n, block);

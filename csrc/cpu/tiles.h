@@ -74,9 +74,10 @@ typedef struct ds_tile_copy {
     const int32_t *column; /* (pixels) the pixel of the row to copy, -1: zero */
     int64_t pixels;
     const void *row;
-    bool half;     /* the row is of bf16 */
-    int64_t plane; /* fp32: from one block of 16 channels, or one plane of an image, to the next */
-    int64_t channels; /* fp32 image: up to 4; blocks of fp32: 16 or 32 */
+    bool half;        /* the row is of bf16 */
+    bool image;       /* it is of planes of floats */
+    int64_t plane;    /* floats from one plane, or one block of 16 channels, to the next */
+    int64_t channels; /* of floats: up to 4 planes, or any number from the first block on */
     ds_bf16 *to;      /* (pixels, 32); image: (pixels, 4) */
     ds_bf16 *low;     /* what the rounding to `to` lost, rounded; NULL: not wanted */
 } ds_tile_copy;

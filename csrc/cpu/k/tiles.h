@@ -87,7 +87,7 @@ static TARGET void ds_tile_copy_row(const ds_tile_copy *c)
 {
     if (c->half)
         ds_tile_copy_half(c);
-    else if (c->channels <= 4)
+    else if (c->image)
         ds_tile_copy_image(c);
     else
         ds_tile_copy_float(c);
