@@ -62,7 +62,10 @@ INSTRUCTIONS = {
 }
 
 CUDA_LIBRARY = "libdepthstyle_cuda.so"
-CUDA_NEEDS = ("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c")
+CUDA_NEEDS = (
+    *("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c"),
+    "csrc/cuda/plan_cache.c",
+)
 GPUS = os.environ.get("DEPTHSTYLE_CUDA_ARCHITECTURES", "80,90,100").split(",")
 NVCC = [
     *("-std=c++20", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden"),

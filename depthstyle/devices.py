@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from depthstyle import _core
 from depthstyle.errors import BackendUnavailable, DeviceLost, DeviceOutOfMemory
+from depthstyle.weights import cache
 
 LIBRARY = Path(__file__).with_name("libdepthstyle_cuda.so")
 """Built by ``pip install`` where nvcc and cuDNN are found."""
@@ -309,9 +311,17 @@ def _load_library() -> None:
         )
     load_cudnn()
     try:
-        _core.load_cuda(LIBRARY)
+        _core.load_cuda(LIBRARY, _plan_folder())
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{error}; run {build.packages} --upgrade") from None
+
+
+def _plan_folder() -> Path:
+    """Return where it is kept which of cuDNN's engines are the fastest; it need not exist."""
+    path = cache.folder() / "plans"
+    with contextlib.suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _try_convolution(number: int) -> None:

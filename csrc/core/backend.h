@@ -153,11 +153,13 @@ ds_code ds_ref_f64_create(ds_alloc *alloc, ds_backend **backend, ds_status *stat
 typedef struct ds_cuda_options {
     int ordinal; /* of the GPU */
     ds_precision precision;
+    const char *cache; /* folder for what takes long to find out; NULL: none; lives on */
 } ds_cuda_options;
 typedef ds_code ds_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
                                ds_backend **backend, ds_status *status);
 enum {
-    DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 1000u + (unsigned)sizeof(ds_step),
+    DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 1000u +
+        (unsigned)(sizeof(ds_step) + sizeof(ds_cuda_options)),
 };
 
 /* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels

@@ -321,6 +321,7 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
                   .destroy = destroy};
     cuda->ordinal = options->ordinal;
     cuda->precision = options->precision;
+    cuda->cache = options->cache;
     *out = &cuda->base;
     DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
                  status));

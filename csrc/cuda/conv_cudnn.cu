@@ -1,13 +1,14 @@
 /* Convolutions by cuDNN's graph interface: one graph for each problem, made of the convolution and
    the pointwise operations of its end; of the engines that support it, the fastest deterministic
-   one. A graph is planned for device properties, so that support can be asked for without a GPU. */
-#include "cuda/conv.h"
+   one, which is found once on a machine and kept in a folder. A graph is planned for device
+   properties, so that support can be asked for without a GPU. */
+#include "cuda/conv_cudnn.h"
 
-#include <cudnn.h>
-#include <deque>
+extern "C" {
+#include "cuda/plan_cache.h"
+}
+
 #include <stdio.h>
-#include <utility>
-#include <vector>
 
 namespace
 {
@@ -16,246 +17,7 @@ constexpr int NAME_BYTES = 96;
 constexpr int64_t MOST_WORKSPACE = (int64_t)1 << 30;
 constexpr int MOST_TIMED = 8; /* engines; the heuristics put the good ones in front */
 constexpr int TIMED_RUNS = 5;
-
-enum tensor_id : int64_t { ID_X, ID_W, ID_Y, ID_BIAS, ID_ADDEND, ID_GATE, ID_OUT, ID_VIRTUAL };
-
-/* The first call of cuDNN that failed. */
-struct outcome {
-    cudnnStatus_t code = CUDNN_STATUS_SUCCESS;
-    void note(cudnnStatus_t next)
-    {
-        if (code == CUDNN_STATUS_SUCCESS)
-            code = next;
-    }
-    bool ok() const
-    {
-        return code == CUDNN_STATUS_SUCCESS;
-    }
-};
-
-/* A descriptor of cuDNN that ends with its scope. */
-class descriptor
-{
-  public:
-    descriptor() = default;
-    descriptor(outcome *result, cudnnBackendDescriptorType_t type) : result(result)
-    {
-        result->note(cudnnBackendCreateDescriptor(type, &it));
-    }
-    descriptor(descriptor &&other) noexcept
-        : result(other.result), it(std::exchange(other.it, nullptr))
-    {
-    }
-    descriptor &operator=(descriptor &&other) noexcept
-    {
-        std::swap(result, other.result);
-        std::swap(it, other.it);
-        return *this;
-    }
-    ~descriptor()
-    {
-        if (it)
-            cudnnBackendDestroyDescriptor(it);
-    }
-
-    descriptor &set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                    int64_t count, const void *values)
-    {
-        if (result->ok())
-            result->note(cudnnBackendSetAttribute(it, name, type, count, values));
-        return *this;
-    }
-    descriptor &set(cudnnBackendAttributeName_t name, const descriptor &value)
-    {
-        return set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value.it);
-    }
-    descriptor &set(cudnnBackendAttributeName_t name, cudnnDataType_t value)
-    {
-        return set(name, CUDNN_TYPE_DATA_TYPE, 1, &value);
-    }
-    descriptor &set(cudnnBackendAttributeName_t name, std::vector<int64_t> values)
-    {
-        return set(name, CUDNN_TYPE_INT64, (int64_t)values.size(), values.data());
-    }
-    descriptor &set(cudnnBackendAttributeName_t name, double value)
-    {
-        return set(name, CUDNN_TYPE_DOUBLE, 1, &value);
-    }
-    void finalize()
-    {
-        if (result->ok())
-            result->note(cudnnBackendFinalize(it));
-    }
-    cudnnBackendDescriptor_t get() const
-    {
-        return it;
-    }
-
-  private:
-    outcome *result = nullptr;
-    cudnnBackendDescriptor_t it = nullptr;
-};
-
-descriptor make_tensor(outcome *result, int64_t id, ds_shape s, cudnnDataType_t type,
-                       bool is_virtual)
-{
-    descriptor d(result, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    d.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, std::vector<int64_t>{id})
-        .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
-        .set(CUDNN_ATTR_TENSOR_DIMENSIONS, {s.n, s.c, s.h, s.w})
-        .set(CUDNN_ATTR_TENSOR_STRIDES, {s.c * s.h * s.w, 1, s.w * s.c, s.c})
-        .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, std::vector<int64_t>{16})
-        .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual)
-        .finalize();
-    return d;
-}
-
-descriptor make_convolution(outcome *result, const ds_conv_problem &p)
-{
-    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    descriptor d(result, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    d.set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, std::vector<int64_t>{2})
-        .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
-        .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode)
-        .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, {p.pad, p.pad})
-        .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, {p.pad, p.pad})
-        .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, {p.stride, p.stride})
-        .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, {p.dilation, p.dilation})
-        .finalize();
-    return d;
-}
-
-/* The shape of the result of a problem. */
-ds_shape result_shape(const ds_conv_problem &p)
-{
-    return p.direction == DS_CONV_BACKWARD_WEIGHT  ? p.w
-           : p.direction == DS_CONV_BACKWARD_INPUT ? p.x
-                                                   : p.y;
-}
-
-/* A graph under construction: its operations, and the tensor that the next one reads. */
-struct builder {
-    outcome *result;
-    const ds_conv_problem &p;
-    cudnnDataType_t type, type_out;
-    int ends_left; /* pointwise operations still to come; the last one writes the result */
-    int64_t next_id = ID_VIRTUAL;
-    std::deque<descriptor> tensors; /* whose addresses stay */
-    std::vector<descriptor> operations;
-
-    const descriptor &keep(descriptor d)
-    {
-        tensors.push_back(std::move(d));
-        return tensors.back();
-    }
-    /* Where the next operation writes: a passing value in fp32, or the result. */
-    const descriptor &output()
-    {
-        const bool last = ends_left-- == 0;
-        return keep(make_tensor(result, last ? (int64_t)ID_OUT : next_id++, result_shape(p),
-                                last ? type_out : CUDNN_DATA_FLOAT, !last));
-    }
-    const descriptor &operand(int64_t id, ds_shape s, cudnnDataType_t of)
-    {
-        return keep(make_tensor(result, id, s, of, false));
-    }
-};
-
-void add_convolution(builder &b)
-{
-    const ds_conv_problem &p = b.p;
-    const descriptor &conv = b.keep(make_convolution(b.result, p));
-    if (p.direction == DS_CONV_FORWARD) {
-        descriptor op(b.result, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-        op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, conv)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, b.operand(ID_X, p.x, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, b.operand(ID_W, p.w, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, b.output())
-            .finalize();
-        b.operations.push_back(std::move(op));
-    } else if (p.direction == DS_CONV_BACKWARD_INPUT) {
-        descriptor op(b.result, CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
-        op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, conv)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, b.operand(ID_Y, p.y, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, b.operand(ID_W, p.w, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, b.output())
-            .finalize();
-        b.operations.push_back(std::move(op));
-    } else {
-        descriptor op(b.result, CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
-        op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, conv)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0)
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, b.operand(ID_X, p.x, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, b.operand(ID_Y, p.y, b.type))
-            .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, b.output())
-            .finalize();
-        b.operations.push_back(std::move(op));
-    }
-}
-
-/* One pointwise operation on what came last; its other operand is a tensor of the caller's. */
-void add_pointwise(builder &b, cudnnPointwiseMode_t mode, const descriptor *other)
-{
-    const descriptor &last = b.tensors.back();
-    const cudnnBackendDescriptor_t from = last.get(), with = other ? other->get() : nullptr;
-    descriptor how(b.result, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    how.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode)
-        .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT)
-        .finalize();
-    const bool backward = mode == CUDNN_POINTWISE_RELU_BWD;
-    descriptor op(b.result, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    op.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
-    if (backward)
-        op.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &with)
-            .set(CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &from)
-            .set(CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, b.output());
-    else {
-        op.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &from);
-        if (other)
-            op.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &with);
-        op.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, b.output());
-    }
-    op.finalize();
-    b.operations.push_back(std::move(op));
-}
-
-descriptor make_graph(outcome *result, const ds_conv_problem &p)
-{
-    const cudnnDataType_t type = p.half ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-    const cudnnDataType_t type_out = p.half_out ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-    const ds_shape s = result_shape(p), vector = {1, s.c, 1, 1};
-    builder b = {result,     p,  type, type_out, p.bias + p.addend + (p.relu || p.gate),
-                 ID_VIRTUAL, {}, {}};
-    const descriptor bias =
-        p.bias ? make_tensor(result, ID_BIAS, vector, CUDNN_DATA_FLOAT, false) : descriptor();
-    const descriptor addend =
-        p.addend ? make_tensor(result, ID_ADDEND, s, type_out, false) : descriptor();
-    const descriptor gate =
-        p.gate ? make_tensor(result, ID_GATE, s, type_out, false) : descriptor();
-    add_convolution(b);
-    if (p.bias)
-        add_pointwise(b, CUDNN_POINTWISE_ADD, &bias);
-    if (p.addend)
-        add_pointwise(b, CUDNN_POINTWISE_ADD, &addend);
-    if (p.relu)
-        add_pointwise(b, CUDNN_POINTWISE_RELU_FWD, nullptr);
-    if (p.gate)
-        add_pointwise(b, CUDNN_POINTWISE_RELU_BWD, &gate);
-    std::vector<cudnnBackendDescriptor_t> operations;
-    for (const descriptor &op : b.operations)
-        operations.push_back(op.get());
-    descriptor graph(result, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    graph
-        .set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-             (int64_t)operations.size(), operations.data())
-        .finalize();
-    return graph;
-}
+constexpr float FAILED = 1e30f; /* milliseconds */
 
 /* What an engine says of itself. */
 template <class T>
@@ -288,7 +50,8 @@ bool is_allowed(const descriptor &engine, const ds_conv_problem &p)
 
 struct candidate {
     descriptor plan;
-    int64_t workspace, engine;
+    int64_t workspace;
+    ds_plan_choice choice;
 };
 
 descriptor engine_of(outcome *result, const descriptor &config)
@@ -346,28 +109,40 @@ bool try_config(const descriptor &config, const descriptor &device, const ds_con
                                              CUDNN_TYPE_INT64, 1, &count, &made->workspace));
     if (result.ok())
         result.note(cudnnBackendGetAttribute(engine.get(), CUDNN_ATTR_ENGINE_GLOBAL_INDEX,
-                                             CUDNN_TYPE_INT64, 1, &count, &made->engine));
+                                             CUDNN_TYPE_INT64, 1, &count, &made->choice.engine));
     if (!result.ok() || made->workspace > MOST_WORKSPACE)
         return false;
     made->plan = std::move(plan);
     return true;
 }
 
-/* Plans for a problem on a device, best first as far as cuDNN guesses, at most `most`. */
-std::vector<candidate> find_candidates(const ds_conv_problem &p, const descriptor &device,
-                                       size_t most, outcome *result)
+/* All that the heuristics offer for a problem on a device, best first as far as cuDNN guesses. */
+std::vector<descriptor> list_configs(const ds_conv_problem &p, const descriptor &device,
+                                     outcome *result)
 {
-    std::vector<candidate> found;
+    std::vector<descriptor> all;
     const descriptor graph = make_graph(result, p);
     for (cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
         outcome asked;
         if (!result->ok())
             break;
-        for (const descriptor &config : ask_heuristics(&asked, graph, device, mode)) {
-            candidate made = {};
-            if (found.size() < most && try_config(config, device, p, &made))
-                found.push_back(std::move(made));
-        }
+        for (descriptor &config : ask_heuristics(&asked, graph, device, mode))
+            all.push_back(std::move(config)); /* from here on only read */
+    }
+    return all;
+}
+
+/* Plans for the first configurations that will do, at most `most`. */
+std::vector<candidate> find_candidates(const std::vector<descriptor> &configs,
+                                       const ds_conv_problem &p, const descriptor &device,
+                                       size_t most)
+{
+    std::vector<candidate> found;
+    for (size_t i = 0; i < configs.size() && found.size() < most; i++) {
+        candidate made = {};
+        made.choice.position = (int64_t)i;
+        if (try_config(configs[i], device, p, &made))
+            found.push_back(std::move(made));
     }
     return found;
 }
@@ -449,23 +224,17 @@ cudnnStatus_t execute(cudnnHandle_t handle, const descriptor &plan, const ds_con
     return result.code;
 }
 
-size_t bytes_of(ds_shape s, bool half)
-{
-    const size_t bytes = (size_t)ds_count(s) * (half ? sizeof(ds_bf16) : sizeof(float));
-    return (bytes + 255) / 256 * 256;
-}
-
-/* Milliseconds of one run of a plan; a large number where it fails. */
+/* Milliseconds of the quickest of some runs of a plan. */
 float time_plan(ds_backend *backend, const candidate &c, const ds_conv_problem &p,
                 const ds_conv_operands &o)
 {
     const ds_cuda *cuda = ds_cuda_of(backend);
     cudaEvent_t begin = NULL, end = NULL;
-    float best = 1e30f;
+    float best = FAILED;
     cudaEventCreate(&begin);
     cudaEventCreate(&end);
     for (int run = 0; run < TIMED_RUNS; run++) {
-        float milliseconds = 1e30f;
+        float milliseconds = FAILED;
         cudaEventRecord(begin, cuda->stream);
         if (execute(cuda->convolutions->handle, c.plan, p, o) != CUDNN_STATUS_SUCCESS)
             break;
@@ -479,37 +248,120 @@ float time_plan(ds_backend *backend, const candidate &c, const ds_conv_problem &
     return best;
 }
 
-/* Runs every candidate on memory of its own and returns the fastest; the first where the device has
-   no room for that. */
-size_t choose(ds_backend *backend, const std::vector<candidate> &all, const ds_conv_problem &p)
+/* Takes `bytes` of the memory that begins at *used. */
+char *take(char *memory, size_t *used, size_t bytes)
 {
+    char *at = memory ? memory + *used : NULL;
+    *used += (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
+    return at;
+}
+
+size_t bytes_of(ds_shape s, bool half)
+{
+    return (size_t)ds_count(s) * (half ? sizeof(ds_bf16) : sizeof(float));
+}
+
+/* Operands in one piece of memory, and how large that is. */
+ds_conv_operands lay_out(const ds_conv_problem &p, size_t workspace, char *memory, size_t *bytes)
+{
+    const ds_shape a = p.direction == DS_CONV_BACKWARD_INPUT ? p.y : p.x;
+    const ds_shape b = p.direction == DS_CONV_BACKWARD_WEIGHT ? p.y : p.w;
+    const size_t made = bytes_of(result_shape(p), p.half_out);
+    ds_conv_operands o = {};
+    *bytes = 0;
+    o.a = take(memory, bytes, bytes_of(a, p.half));
+    o.b = take(memory, bytes, bytes_of(b, p.half));
+    o.out = take(memory, bytes, made);
+    o.bias = (const float *)take(memory, bytes, bytes_of({1, result_shape(p).c, 1, 1}, false));
+    o.addend = take(memory, bytes, p.addend ? made : 0);
+    o.gate = take(memory, bytes, p.gate ? made : 0);
+    o.workspace = take(memory, bytes, workspace);
+    return o;
+}
+
+/* Runs every candidate on memory of its own; false where the device has no room for that. */
+bool time_all(ds_backend *backend, const std::vector<candidate> &all, const ds_conv_problem &p,
+              std::vector<float> *milliseconds)
+{
+    const int some_value = 0x3d; /* in every byte: zeros would run faster than pictures */
+    const cudaStream_t stream = ds_cuda_of(backend)->stream;
     ds_status status = ds_status_ok();
     int64_t workspace = 0;
+    size_t bytes;
+    char *memory = NULL;
     for (const candidate &c : all)
         workspace = c.workspace > workspace ? c.workspace : workspace;
-    const size_t x = bytes_of(p.x, p.half), w = bytes_of(p.w, p.half), y = bytes_of(p.y, p.half);
-    const size_t largest = x > y ? (x > w ? x : w) : (y > w ? y : w), operand = 2 * largest;
-    char *memory = NULL;
-    size_t best = 0;
-    float least = 1e30f;
-    if (ds_cuda_allocate(backend, 6 * operand + (size_t)workspace, &memory, &status) != DS_OK)
-        return 0;
-    const ds_conv_operands o = {memory,
-                                memory + operand,
-                                memory + 2 * operand,
-                                (const float *)(memory + 3 * operand),
-                                memory + 4 * operand,
-                                memory + 5 * operand,
-                                memory + 6 * operand};
-    for (size_t i = 0; i < all.size(); i++) {
-        const float milliseconds = time_plan(backend, all[i], p, o);
-        if (milliseconds < least) {
-            least = milliseconds;
-            best = i;
-        }
-    }
+    lay_out(p, (size_t)workspace, NULL, &bytes);
+    if (ds_cuda_allocate(backend, bytes, &memory, &status) != DS_OK)
+        return false;
+    const ds_conv_operands o = lay_out(p, (size_t)workspace, memory, &bytes);
+    bool timed = cudaMemsetAsync(memory, some_value, bytes, stream) == cudaSuccess;
+    for (const candidate &c : all)
+        milliseconds->push_back(time_plan(backend, c, p, o));
     ds_cuda_free(backend, &memory);
-    return best;
+    return timed;
+}
+
+/* What the choice for a problem depends on, in one line. */
+void write_key(const ds_cuda *cuda, const ds_conv_problem &p, char key[DS_PLAN_KEY_BYTES])
+{
+    cudaDeviceProp gpu = {};
+    int driver = 0;
+    cudaGetDeviceProperties(&gpu, cuda->ordinal);
+    cudaDriverGetVersion(&driver);
+    int count = snprintf(key, DS_PLAN_KEY_BYTES, "cudnn %zu driver %d gpu %s %d", cudnnGetVersion(),
+                         driver, gpu.name, gpu.multiProcessorCount);
+    const int64_t numbers[] = {p.direction, p.x.n,    p.x.c,    p.x.h,      p.x.w,  p.w.n,
+                               p.w.c,       p.w.h,    p.w.w,    p.y.n,      p.y.c,  p.y.h,
+                               p.y.w,       p.stride, p.pad,    p.dilation, p.half, p.half_out,
+                               p.tf32,      p.bias,   p.addend, p.relu,     p.gate};
+    for (int64_t number : numbers)
+        count +=
+            snprintf(key + count, (size_t)(DS_PLAN_KEY_BYTES - count), " %lld", (long long)number);
+}
+
+/* The plan that was the fastest when this problem was met first. False where it was not met, or
+   cuDNN does not offer now what it did then. *none where no configuration did. */
+bool find_kept(const char *folder, const char *key, const std::vector<descriptor> &configs,
+               const ds_conv_problem &p, const descriptor &device, candidate *made, bool *none)
+{
+    ds_plan_choice kept;
+    if (!ds_plan_cache_read(folder, key, &kept))
+        return false;
+    *none = kept.position < 0;
+    if (*none)
+        return true;
+    if ((size_t)kept.position >= configs.size() ||
+        !try_config(configs[(size_t)kept.position], device, p, made))
+        return false;
+    made->choice.position = kept.position;
+    return made->choice.engine == kept.engine;
+}
+
+/* The plan to use; false where there is none. */
+bool choose(ds_backend *backend, const std::vector<descriptor> &configs, const ds_conv_problem &p,
+            candidate *best)
+{
+    const ds_cuda *cuda = ds_cuda_of(backend);
+    const descriptor &device = cuda->convolutions->device;
+    char key[DS_PLAN_KEY_BYTES];
+    bool none = false;
+    write_key(cuda, p, key);
+    if (find_kept(cuda->cache, key, configs, p, device, best, &none))
+        return !none;
+    std::vector<candidate> all = find_candidates(configs, p, device, MOST_TIMED);
+    std::vector<float> milliseconds;
+    bool sure = true;
+    size_t first = 0;
+    if (all.size() > 1 && (sure = time_all(backend, all, p, &milliseconds)))
+        first = ds_plan_fastest(milliseconds.data(), all.size());
+    const ds_plan_choice nothing = {-1, -1};
+    if (sure)
+        ds_plan_cache_write(cuda->cache, key, all.empty() ? &nothing : &all[first].choice);
+    if (all.empty())
+        return false;
+    *best = std::move(all[first]);
+    return true;
 }
 
 void name_plan(ds_conv *conv, int64_t engine)
@@ -526,16 +378,16 @@ ds_code ds_conv_create(ds_backend *backend, const ds_conv_problem *problem, ds_c
                        size_t *workspace_bytes, ds_status *status)
 {
     outcome result;
+    candidate best = {};
     if (open_library(backend, status) != DS_OK)
         return status->code;
-    std::vector<candidate> all =
-        find_candidates(*problem, ds_cuda_of(backend)->convolutions->device, MOST_TIMED, &result);
-    if (all.empty())
+    const std::vector<descriptor> configs =
+        list_configs(*problem, ds_cuda_of(backend)->convolutions->device, &result);
+    if (!choose(backend, configs, *problem, &best))
         return ds_fail(status, DS_UNSUPPORTED, "cuDNN has no deterministic engine (%s)",
                        cudnnGetErrorString(result.code));
-    candidate &best = all[all.size() > 1 ? choose(backend, all, *problem) : 0];
     *conv = new ds_conv{*problem, std::move(best.plan), ""};
-    name_plan(*conv, best.engine);
+    name_plan(*conv, best.choice.engine);
     *workspace_bytes = (size_t)best.workspace;
     return DS_OK;
 }
@@ -582,5 +434,6 @@ depthstyle_cuda_count_engines(const ds_conv_problem *problem, const char *device
         .finalize();
     if (!result.ok())
         return -1;
-    return (int)find_candidates(*problem, properties, (size_t)most, &result).size();
+    const std::vector<descriptor> configs = list_configs(*problem, properties, &result);
+    return (int)find_candidates(configs, *problem, properties, (size_t)most).size();
 }

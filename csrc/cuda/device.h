@@ -42,6 +42,7 @@ struct ds_cuda {
     const char *failed_in;
     int ordinal; /* of the GPU */
     ds_precision precision;
+    const char *cache; /* as in the options */
     struct ds_transfer *transfer;
     struct ds_conv_library *convolutions; /* NULL until the first */
 };

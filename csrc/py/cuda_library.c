@@ -3,12 +3,14 @@
 
 #include <dlfcn.h>
 
-PyObject *ds_load_cuda(PyObject *module, PyObject *argument)
+PyObject *ds_load_cuda(PyObject *module, PyObject *args)
 {
     ds_module_state *state = PyModule_GetState(module);
-    PyObject *path = NULL;
-    if (!PyUnicode_FSConverter(argument, &path))
+    PyObject *path = NULL, *cache = NULL;
+    if (!PyArg_ParseTuple(args, "O&|O&:load_cuda", PyUnicode_FSConverter, &path,
+                          PyUnicode_FSConverter, &cache))
         return NULL;
+    Py_XSETREF(state->cuda_cache, cache);
     /* Never closed: plans hold functions of it. */
     void *library = dlopen(PyBytes_AS_STRING(path), RTLD_NOW | RTLD_LOCAL);
     void *create = library ? dlsym(library, "depthstyle_cuda_create") : NULL;

@@ -132,6 +132,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->device_out_of_memory);
     Py_VISIT(state->device_lost);
     Py_VISIT(state->busy);
+    Py_VISIT(state->cuda_cache);
     return 0;
 }
 
@@ -147,6 +148,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->device_out_of_memory);
     Py_CLEAR(state->device_lost);
     Py_CLEAR(state->busy);
+    Py_CLEAR(state->cuda_cache);
     return 0;
 }
 
@@ -166,8 +168,11 @@ PyDoc_STRVAR(ops_doc, "ops()\n\nThe list of ops: name, fewest and most inputs, m
 PyDoc_STRVAR(memory_plan_doc, "memory_plan(lives, reuse)\n\nOffsets and total bytes for a list of "
                               "(first step, last step, bytes); for tests of the planner.");
 
-PyDoc_STRVAR(load_cuda_doc, "load_cuda(path)\n\nOpens the library of the CUDA backend, after which "
-                            "plans can be compiled with backend='cuda'.");
+PyDoc_STRVAR(
+    load_cuda_doc,
+    "load_cuda(path, cache)\n\nOpens the library of the CUDA backend, after which plans can "
+    "be compiled with backend='cuda'. Which convolution kernels were the fastest is kept in "
+    "the folder `cache`, if there is one.");
 
 PyDoc_STRVAR(has_cuda_doc, "has_cuda()\n\nWhether load_cuda was called with success.");
 
@@ -176,7 +181,7 @@ static PyMethodDef functions[] = {
     {"get_num_threads", get_num_threads, METH_NOARGS, get_threads_doc},
     {"cpu_levels", cpu_levels, METH_NOARGS, levels_doc},
     {"ops", ops, METH_NOARGS, ops_doc},
-    {"load_cuda", ds_load_cuda, METH_O, load_cuda_doc},
+    {"load_cuda", ds_load_cuda, METH_VARARGS, load_cuda_doc},
     {"has_cuda", ds_has_cuda, METH_NOARGS, has_cuda_doc},
     {"memory_plan", ds_memory_plan, METH_VARARGS, memory_plan_doc},
     {0},

@@ -16,6 +16,7 @@ typedef struct ds_module_state {
     PyObject *numerical_error, *backend_unavailable, *device_out_of_memory, *device_lost, *busy;
     int threads;                 /* of plans that ask for no number; 0: all processors */
     ds_cuda_create *cuda_create; /* NULL until load_cuda */
+    PyObject *cuda_cache;        /* bytes: a path; may be NULL */
 } ds_module_state;
 
 /* The state, from an object of one of our types. None of them can be subclassed. */
@@ -28,7 +29,7 @@ static inline ds_module_state *ds_state(PyObject *self)
 PyObject *ds_memory_plan(PyObject *module, PyObject *args);
 
 /* cuda_library.c */
-PyObject *ds_load_cuda(PyObject *module, PyObject *path);
+PyObject *ds_load_cuda(PyObject *module, PyObject *args);
 PyObject *ds_has_cuda(PyObject *module, PyObject *none);
 
 /* Raises the exception for a failed status and returns NULL. `graph` names the node; may be NULL.

@@ -98,11 +98,13 @@ static bool create_backend(ds_py_plan *self, const compile_options *options, ds_
                            ds_status *status)
 {
     const bool wide = strcmp(options->dtype, "float64") == 0;
+    const ds_module_state *state = ds_state((PyObject *)self);
     const ds_cuda_options cuda = {.ordinal = options->ordinal,
-                                  .precision = precision_of(options->precision)};
-    ds_cuda_create *create = ds_state((PyObject *)self)->cuda_create;
+                                  .precision = precision_of(options->precision),
+                                  .cache = state->cuda_cache ? PyBytes_AS_STRING(state->cuda_cache)
+                                                             : NULL};
     if (strcmp(options->backend, "cuda") == 0)
-        create(DS_CUDA_STAMP, &cuda, &self->alloc, &self->backend, status);
+        state->cuda_create(DS_CUDA_STAMP, &cuda, &self->alloc, &self->backend, status);
     else if (strcmp(options->backend, "cpu") == 0)
         ds_cpu_create(&self->alloc, options->threads, level, &self->backend, status);
     else if (wide)
