@@ -45,11 +45,6 @@ static inline int64_t ds_minimum(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static inline int64_t ds_round_up(int64_t value, int64_t to)
-{
-    return (value + to - 1) / to * to;
-}
-
 /* a / b rounded down, b > 0. */
 static inline int64_t ds_floor_divide(int64_t a, int64_t b)
 {

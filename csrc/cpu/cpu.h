@@ -54,6 +54,11 @@ static inline float *ds_block(const ds_tensor *t, int64_t n, int64_t b)
     return (float *)t->data + (n * ds_blocks(s.c) + b) * s.h * s.w * DS_BLOCK;
 }
 
+static inline int64_t ds_round_up(int64_t value, int64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+
 static inline bool ds_no_epilogue(const ds_step *step)
 {
     return !step->epilogue.active && !step->epilogue.addend;

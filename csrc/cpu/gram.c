@@ -1,6 +1,8 @@
 /* Gram matrix and its gradient, as GEMMs on blocks of 16 channels; formulas: ops/gram.c. Strips of
-   pixels are summed on their own and then in order, so the bits do not depend on the threads. */
+   pixels are summed on their own and then in order, so the bits do not depend on the threads. Of a
+   bf16 map, a chunk of pixels at a time is widened into memory of the worker. */
 #include "cpu/gram.h"
+#include "cpu/half.h"
 #include "cpu/slots.h"
 
 #include <string.h>
@@ -20,7 +22,50 @@ typedef struct job {
     float *partial; /* (N, strips, padded, padded) */
     float *weight;  /* (N or 1, H W): mask squared */
     float *s;       /* (padded / strip, padded, strip): scale / eta (dG + dG') */
+    float *chunks;  /* (workers, 1 or 2, padded / 16, CHUNK, 16): of bf16 maps */
 } job;
+
+/* A chunk of all channels of a picture, as floats. */
+typedef struct chunk {
+    float *data;
+    int64_t plane; /* floats from one block of 16 channels to the next */
+} chunk;
+
+static int64_t chunk_floats(const plan *p)
+{
+    return p->padded * DS_GRAM_CHUNK;
+}
+
+/* Floats of `maps` chunks for each worker, where a step needs them. */
+static size_t all_chunks(const ds_backend *backend, const ds_step *step, int64_t maps)
+{
+    const int64_t floats = ds_pool_threads(backend->pool) * maps * chunk_floats(step->prepared);
+    return ds_step_has_half(step) ? (size_t)floats : 0;
+}
+
+/* Where a chunk of a map lies, or, of a bf16 map, belongs: in the worker's memory. */
+static chunk chunk_at(const ds_tensor *map, int64_t n, int64_t at, float *own)
+{
+    if (ds_is_half(map))
+        return (chunk){own, DS_GRAM_CHUNK * DS_BLOCK};
+    return (chunk){ds_block(map, n, 0) + at * DS_BLOCK, map->shape.h * map->shape.w * DS_BLOCK};
+}
+
+static chunk read_chunk(const job *j, int64_t n, int64_t at, int64_t count, float *own)
+{
+    const chunk c = chunk_at(j->x, n, at, own);
+    const int64_t blocks = j->plan->padded / DS_BLOCK;
+    for (int64_t b = 0; ds_is_half(j->x) && b < blocks; b++)
+        ds_read_pixels(j->plan->slots, j->x, n * blocks + b, at, count, c.data + b * c.plane);
+    return c;
+}
+
+static void write_chunk(const job *j, const chunk *c, int64_t n, int64_t at, int64_t count)
+{
+    const int64_t blocks = j->plan->padded / DS_BLOCK;
+    for (int64_t b = 0; ds_is_half(j->out) && b < blocks; b++)
+        ds_write_pixels(j->plan->slots, j->out, n * blocks + b, at, count, c->data + b * c->plane);
+}
 
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
@@ -96,14 +141,14 @@ static void gram_task(void *context, int64_t item, int worker)
     const int64_t begin = item % p->strips * p->strip;
     const int64_t end = begin + p->strip < pixels ? begin + p->strip : pixels;
     float *g = j->partial + item * p->padded * p->padded;
-    (void)worker;
+    float *own = j->chunks + worker * chunk_floats(p);
     memset(g, 0, (size_t)(p->padded * p->padded) * sizeof *g);
     for (int64_t at = begin; at < end; at += DS_GRAM_CHUNK) {
         const int64_t count = end - at < DS_GRAM_CHUNK ? end - at : DS_GRAM_CHUNK;
+        const chunk c = read_chunk(j, n, at, count, own);
         for (int64_t a = 0; a < blocks; a++)
             for (int64_t b = a; b < blocks; b++)
-                p->slots->gram_tile(ds_block(j->x, n, a) + at * DS_BLOCK,
-                                    ds_block(j->x, n, b) + at * DS_BLOCK, weight_at(j, n, at),
+                p->slots->gram_tile(c.data + a * c.plane, c.data + b * c.plane, weight_at(j, n, at),
                                     count, g + (a * p->padded + b) * DS_BLOCK, p->padded);
     }
 }
@@ -134,7 +179,7 @@ static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *statu
         return code;
     const plan *p = step->prepared;
     const size_t floats =
-        mask_floats(mask_of(step, 1)) +
+        mask_floats(mask_of(step, 1)) + all_chunks(backend, step, 1) +
         (size_t)(step->in[0]->shape.n * p->strips) * (size_t)(p->padded * p->padded);
     step->workspace_bytes = floats * sizeof(float);
     return DS_OK;
@@ -149,7 +194,8 @@ static void gram_run(ds_backend *backend, const ds_step *step)
              .weight = step->workspace};
     const double scale = DS_ATTR(gram, step->attr).scale;
     const int64_t pictures = j.x->shape.n;
-    j.partial = j.weight + mask_floats(j.mask);
+    j.chunks = j.weight + mask_floats(j.mask);
+    j.partial = j.chunks + all_chunks(backend, step, 1);
     for (int64_t n = 0; j.mask && n < j.mask->shape.n; n++)
         square_mask(&j, n);
     ds_pool_run(backend->pool, pictures * j.plan->strips, gram_task, &j);
@@ -165,8 +211,11 @@ static void gram_run(ds_backend *backend, const ds_step *step)
     }
 }
 
-const ds_kernel ds_cpu_gram = {
-    .accepts = accepts, .prepare = gram_prepare, .run = gram_run, .release = release};
+const ds_kernel ds_cpu_gram = {.accepts = accepts,
+                               .prepare = gram_prepare,
+                               .run = gram_run,
+                               .release = release,
+                               .takes_half = true};
 
 /* S = factor (dG + dG') of picture n, in strips of output channels, zero beyond C. */
 static void make_s(const job *j, const ds_tensor *dg, int64_t n, double factor)
@@ -200,10 +249,12 @@ static void apply_task(void *context, int64_t item, int worker)
     const ds_shape s = j->x->shape;
     const int64_t pixels = s.h * s.w, at = item * DS_GRAM_CHUNK;
     const int64_t count = pixels - at < DS_GRAM_CHUNK ? pixels - at : DS_GRAM_CHUNK;
-    (void)worker;
-    j->plan->slots->gram_apply(ds_block(j->x, a->n, 0) + at * DS_BLOCK, j->s,
-                               weight_at(j, a->n, at), ds_block(j->out, a->n, 0) + at * DS_BLOCK,
-                               pixels * DS_BLOCK, j->plan->padded, count);
+    float *own = j->chunks + worker * 2 * chunk_floats(j->plan);
+    const chunk f = read_chunk(j, a->n, at, count, own);
+    const chunk y = chunk_at(j->out, a->n, at, own + chunk_floats(j->plan));
+    j->plan->slots->gram_apply(f.data, f.plane, j->s, weight_at(j, a->n, at), y.data, y.plane,
+                               j->plan->padded, count);
+    write_chunk(j, &y, a->n, at, count);
 }
 
 static ds_code backward_prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -212,8 +263,9 @@ static ds_code backward_prepare(ds_backend *backend, ds_step *step, ds_status *s
     if (code != DS_OK)
         return code;
     const plan *p = step->prepared;
-    step->workspace_bytes =
-        (mask_floats(mask_of(step, 2)) + (size_t)(p->padded * p->padded)) * sizeof(float);
+    step->workspace_bytes = (mask_floats(mask_of(step, 2)) + all_chunks(backend, step, 2) +
+                             (size_t)(p->padded * p->padded)) *
+                            sizeof(float);
     return DS_OK;
 }
 
@@ -226,7 +278,8 @@ static void backward_run(ds_backend *backend, const ds_step *step)
              .weight = step->workspace};
     const double scale = DS_ATTR(gram_backward, step->attr).scale;
     const int64_t chunks = (j.x->shape.h * j.x->shape.w + DS_GRAM_CHUNK - 1) / DS_GRAM_CHUNK;
-    j.s = j.weight + mask_floats(j.mask);
+    j.chunks = j.weight + mask_floats(j.mask);
+    j.s = j.chunks + all_chunks(backend, step, 2);
     for (int64_t n = 0; n < j.x->shape.n; n++) {
         apply a = {.job = &j, .n = n};
         make_s(&j, step->in[1], n, scale * square_mask(&j, n));
@@ -234,5 +287,8 @@ static void backward_run(ds_backend *backend, const ds_step *step)
     }
 }
 
-const ds_kernel ds_cpu_gram_backward = {
-    .accepts = accepts, .prepare = backward_prepare, .run = backward_run, .release = release};
+const ds_kernel ds_cpu_gram_backward = {.accepts = accepts,
+                                        .prepare = backward_prepare,
+                                        .run = backward_run,
+                                        .release = release,
+                                        .takes_half = true};

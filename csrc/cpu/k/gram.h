@@ -49,9 +49,9 @@ static TARGET void DS_SLOT(gram_tile)(const float *a, const float *b, const floa
 
 /* `rows` pixels by `vectors` vectors of output channels of y = S f. */
 static inline __attribute__((always_inline)) TARGET void
-DS_SLOT(gram_micro)(const float *f, const float *s, int64_t width, float *y, int64_t plane,
-                    int64_t channels, const float *weight, int64_t from, const int rows,
-                    const int vectors)
+DS_SLOT(gram_micro)(const float *f, int64_t f_plane, const float *s, int64_t width, float *y,
+                    int64_t plane, int64_t channels, const float *weight, int64_t from,
+                    const int rows, const int vectors)
 {
     vec sum[6][MICRO_VECTORS];
 #pragma GCC unroll 6
@@ -60,7 +60,7 @@ DS_SLOT(gram_micro)(const float *f, const float *s, int64_t width, float *y, int
         for (int j = 0; j < vectors; j++)
             sum[i][j] = v_splat(0.0f);
     for (int64_t c = 0; c < channels; c++, s += width) {
-        const float *value = f + c / DS_BLOCK * plane + c % DS_BLOCK;
+        const float *value = f + c / DS_BLOCK * f_plane + c % DS_BLOCK;
         vec w[MICRO_VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++)
@@ -83,10 +83,11 @@ DS_SLOT(gram_micro)(const float *f, const float *s, int64_t width, float *y, int
         }
 }
 
-/* y = weight S f for `pixels` pixels: f and y (channels / 16, plane), s (channels / STRIP,
-   channels, STRIP) with a narrower last strip; channels a multiple of 16. */
-static TARGET void DS_SLOT(gram_apply)(const float *f, const float *s, const float *weight,
-                                       float *y, int64_t plane, int64_t channels, int64_t pixels)
+/* y = weight S f for `pixels` pixels: f (channels / 16, f_plane), y (channels / 16, plane), s
+   (channels / STRIP, channels, STRIP) with a narrower last strip; channels a multiple of 16. */
+static TARGET void DS_SLOT(gram_apply)(const float *f, int64_t f_plane, const float *s,
+                                       const float *weight, float *y, int64_t plane,
+                                       int64_t channels, int64_t pixels)
 {
     for (int64_t strip = 0; strip < channels; strip += STRIP) {
         const int64_t width = channels - strip < STRIP ? channels - strip : STRIP;
@@ -99,12 +100,14 @@ static TARGET void DS_SLOT(gram_apply)(const float *f, const float *s, const flo
                 const float *part = s + strip * channels + j;
                 const int64_t from = strip + j;
                 if (left >= MICRO_VECTORS && rows == 6)
-                    DS_SLOT(gram_micro)(value, part, width, to, plane, channels, by, from, 6,
-                                        MICRO_VECTORS);
+                    DS_SLOT(gram_micro)(value, f_plane, part, width, to, plane, channels, by, from,
+                                        6, MICRO_VECTORS);
                 else if (rows == 6)
-                    DS_SLOT(gram_micro)(value, part, width, to, plane, channels, by, from, 6, 1);
+                    DS_SLOT(gram_micro)(value, f_plane, part, width, to, plane, channels, by, from,
+                                        6, 1);
                 else
-                    DS_SLOT(gram_micro)(value, part, width, to, plane, channels, by, from, 1, 1);
+                    DS_SLOT(gram_micro)(value, f_plane, part, width, to, plane, channels, by, from,
+                                        1, 1);
                 j += left >= MICRO_VECTORS && rows == 6 ? MICRO_VECTORS * LANES : LANES;
             }
             p += rows;
