@@ -86,15 +86,20 @@ class _Sketch(Engine):
         return plan
 
 
-def memory_of(session: Session) -> int:
-    """Return the bytes that a session will take besides what it has before its first step."""
+def memory_of(session: Session, iterations: int | None = None) -> int:
+    """Return the bytes that a session will take besides what it has before its first step.
+
+    With `iterations` only what so many at its last size write to: the system gives no memory for
+    the part of L-BFGS's history that stays empty.
+    """
     engine = session._engine
     sketch = _Sketch(engine.device, engine.threads, engine.precision, engine.optimizer)
     last = len(session._stages) - 1
     start = np.zeros((1, 3, *session._stages[last].size), np.float32)
     _, optimiser = session._prepare_stage(last, start, sketch)
     pictures = _PICTURES + ("laplacian" in session.weights)  # whose target is a picture
-    most = max(optimiser.bytes + pictures * start.nbytes, *sketch.plans)
+    unused = 0 if iterations is None else optimiser.unused_after(iterations)
+    most = max(optimiser.bytes - unused + pictures * start.nbytes, *sketch.plans)
     return most + sum(sketch.kept) + _SPARE
 
 
@@ -178,7 +183,7 @@ def estimate_session(session: Session) -> Estimate:
         It would need more memory than there is.
     """
     check_memory(session)
-    peak = resident_memory() + memory_of(session)
+    peak = resident_memory() + memory_of(session, session.preset.iterations)
     return Estimate(time_of(session), peak)
 
 

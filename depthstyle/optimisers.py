@@ -47,6 +47,9 @@ class Optimiser(Protocol):
     def bytes(self) -> int:
         """Memory that it takes from its first steps on."""
 
+    def unused_after(self, iterations: int) -> int:
+        """Return the part of that memory to which so many iterations write nothing."""
+
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then change it; `weights` by group, `iteration` from 0.
 
@@ -114,6 +117,10 @@ class Adam:
         """Memory of the plan, in which the moments are, and of their first values."""
         return self._plan.bytes + 2 * self.image.nbytes
 
+    def unused_after(self, iterations: int) -> int:
+        """Return 0: the first iteration writes to all of it."""
+        return 0
+
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of Adam."""
         before = self.image
@@ -160,6 +167,10 @@ class Lbfgs:
     def bytes(self) -> int:
         """Memory of the plan and of a full history."""
         return self._plan.bytes + (2 * self._history + 2) * self.image.nbytes
+
+    def unused_after(self, iterations: int) -> int:
+        """Return the bytes of the pairs that are still to come, one for each iteration."""
+        return 2 * max(self._history - max(iterations - 1, 0), 0) * self.image.nbytes
 
     def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
         """Evaluate the picture, then take one step of L-BFGS."""

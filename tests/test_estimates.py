@@ -32,6 +32,15 @@ def test_estimates_grow_with_what_is_asked(monkeypatch):
     assert estimates.memory_of(session(scales=1)) == base
 
 
+def test_a_history_that_stays_empty_is_reserved_but_takes_no_memory():
+    run, pixels = session(history=100), CONTENT.nbytes
+    reserved = estimates.memory_of(run)
+    assert estimates.memory_of(run, 101) == estimates.memory_of(run, 500) == reserved
+    assert reserved - estimates.memory_of(run, 21) == 2 * 80 * pixels
+    adam = session(optimizer="adam")
+    assert estimates.memory_of(adam, 1) == estimates.memory_of(adam)
+
+
 def test_an_estimate_leaves_the_session_as_it_is():
     one, other = session(), session()
     estimates.estimate_session(one)
