@@ -123,18 +123,24 @@ def limits(count: int, folder: Path) -> str:
 
 
 def _cases(count: int):
+    """Commands: both networks and optimisers, all precisions, full and half-empty histories."""
     randoms = random.Random(5)
-    networks = {"encoder": (384, 640), "vgg19": (256, 448)}
+    networks = {"encoder": (300, 520), "vgg19": (160, 320), "adain": (300, 700)}
     for number in range(count):
-        network = "vgg19" if number % 3 == 2 else "encoder"
+        network = ("encoder", "vgg19", "encoder", "adain")[number % 4]
         low, high = networks[network]
         size = (randoms.randrange(low, high), randoms.randrange(low, high))
-        words = ["--iterations", str(randoms.randrange(12, 30))]
+        if network == "adain":
+            yield size, ["--method", "adain"]
+            continue
+        words = ["--weights", f"{network}.safetensors"]
+        words += ["--iterations", str(randoms.randrange(12, 30))]
         words += ["--scales", str(randoms.choice((1, 2)))]
         words += ["--optimizer", randoms.choice(("adam", "lbfgs"))]
         words += ["--history", str(randoms.choice((5, 20, 100)))]
+        words += ["--precision", randoms.choice(("fp32", "fp32", "bf16", "mixed"))]
         words += randoms.choice(([], ["--method", "lapstyle"], ["--tv-weight", "0.1"]))
-        yield network, size, words
+        yield size, words
 
 
 def _sessions(count: int):
@@ -198,6 +204,23 @@ def _in_processor_time(call):
         time.perf_counter = clock
 
 
+_MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def _run_and_measure(command: list[str]) -> tuple[str, float]:
+    """Return what a command prints and the most MiB that it had.
+
+    A small process starts it: the system counts what the parent had as the child's.
+    """
+    measure = [sys.executable, "-S", "-c", _MEASURE, *command]
+    done = subprocess.run(measure, capture_output=True, text=True, check=True)
+    return done.stdout, int(done.stdout.splitlines()[-1]) / 1024
+
+
 def estimates(count: int, folder: Path) -> str:
     """Compare --dry-run with what the command then takes, on an otherwise idle machine."""
     os.chdir(folder)
@@ -205,26 +228,22 @@ def estimates(count: int, folder: Path) -> str:
     save_file(seeded.encoder_weights(), "encoder.safetensors")
     ds.write_image("style.png", seeded.picture(2, 400, 300))
     times, sizes = [], []
-    for network, size, words in _cases(count):
+    for size, words in _cases(count):
         ds.write_image("photo.png", seeded.picture(1, *size))
         command = [sys.executable, "-P", "-m", "depthstyle", "stylize", "photo.png", "style.png"]
-        command += ["-o", "out.png", "--weights", f"{network}.safetensors", *words]
+        command += ["-o", "out.png", *words]
         dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True)
         minutes, seconds, mib = re.search(
             r"take (?:(\d+) min )?([\d.]+) s, (\d+) MiB", dry.stdout
         ).groups()
         expected = 60 * int(minutes or 0) + float(seconds)
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        output = run.stdout.read().decode()
-        _, status, usage = os.wait4(run.pid, 0)
-        run.returncode = status
-        assert status == 0
+        output, used = _run_and_measure(command)
         took = float(re.search(r"([\d.]+) s, wrote", output)[1])
         times.append(expected / took - 1)
-        sizes.append(int(mib) * 1024 / usage.ru_maxrss - 1)
+        sizes.append(int(mib) / used - 1)
         print(
-            f"  {network} {size} {' '.join(words)}: time {expected:.1f} s of {took:.1f} s "
-            f"({times[-1]:+.1%}), memory {int(mib)} of {usage.ru_maxrss / 1024:.0f} MiB "
+            f"  {size} {' '.join(words)}: time {expected:.1f} s of {took:.1f} s "
+            f"({times[-1]:+.1%}), memory {int(mib)} of {used:.0f} MiB "
             f"({sizes[-1]:+.1%})",
             flush=True,
         )
