@@ -26,13 +26,18 @@ static inline int64_t ds_half_blocks(int64_t channels)
     return (channels + DS_HALF_BLOCK - 1) / DS_HALF_BLOCK;
 }
 
+/* Channels of a pixel that lie side by side: those of a block, or 1 of a planar tensor. */
+static inline int64_t ds_block_lanes(const ds_tensor *t)
+{
+    return !ds_is_blocked(t) ? 1 : ds_is_half(t) ? DS_HALF_BLOCK : DS_BLOCK;
+}
+
 /* Values of a tensor, empty lanes included. */
 static inline int64_t ds_stored(const ds_tensor *t)
 {
     const ds_shape s = t->shape;
-    const int64_t lanes =
-        ds_is_half(t) ? ds_half_blocks(s.c) * DS_HALF_BLOCK : ds_blocks(s.c) * DS_BLOCK;
-    return ds_is_blocked(t) ? s.n * lanes * s.h * s.w : ds_count(s);
+    const int64_t lanes = ds_block_lanes(t);
+    return s.n * ((s.c + lanes - 1) / lanes * lanes) * s.h * s.w;
 }
 
 static inline size_t ds_stored_bytes(const ds_tensor *t)

@@ -1,19 +1,20 @@
 /* The feature loss and its gradient on maps in blocks of 16 channels, and on planar ones without a
    mask, which are walked as one plane of pixels of 16 floats. Formula: ops/feature_loss.c. */
-#include "cpu/cpu.h"
-#include "cpu/slots.h"
+#include "cpu/half.h"
 
-/* Pixels of one work item; each has a partial sum of its own. */
+/* Pixels that have a partial sum of their own, where no map is bf16. */
 enum { CHUNK = 1024 };
 
 typedef struct job {
     const ds_slots *slots;
     const ds_tensor *x, *target, *mask;
-    double *partial; /* (items) */
-    float *dx;
+    const ds_tensor *dx; /* NULL: the loss itself */
+    double *partial;     /* (planes, chunks) */
     float factor;
+    ds_pairs pairs;
     int64_t planes; /* blocks of channels of all pictures, or one */
     int64_t floats; /* of a plane */
+    int64_t chunk;  /* pixels of a chunk */
     int64_t chunks; /* of a plane */
 } job;
 
@@ -44,50 +45,73 @@ static bool accepts_backward(const ds_backend *backend, const ds_step *step)
 static job make_job(const ds_backend *backend, const ds_step *step, int mask)
 {
     const ds_tensor *x = step->in[0];
+    const bool half = ds_step_has_half(step);
     job j = {.slots = ds_cpu_slots(backend->level),
              .x = x,
              .target = step->in[1],
              .mask = mask_of(step, mask),
-             .planes = ds_is_blocked(x) ? x->shape.n * ds_blocks(x->shape.c) : 1};
-    j.floats = ds_stored(x) / j.planes;
-    j.chunks = (j.floats + CHUNK * DS_BLOCK - 1) / (CHUNK * DS_BLOCK);
+             .pairs = ds_is_blocked(x) ? ds_pairs_of(x, half) : (ds_pairs){1, 1, 1},
+             .chunk = half ? DS_STRETCH : CHUNK};
+    j.planes = ds_is_blocked(x) ? x->shape.n * j.pairs.blocks : 1;
+    j.floats = x->shape.h * x->shape.w * (ds_is_blocked(x) ? DS_BLOCK : x->shape.n * x->shape.c);
+    j.chunks = (j.floats + j.chunk * DS_BLOCK - 1) / (j.chunk * DS_BLOCK);
     return j;
 }
 
-/* The last floats of a plane, less than a pixel of 16. */
-static void finish_plane(const job *j, const float *x, const float *target, int64_t at,
-                         int64_t count, double *sum)
+/* The last floats of a plane of planar maps, less than a pixel of 16. */
+static void finish_plane(const job *j, int64_t count, double *sum)
 {
-    for (int64_t i = at; i < at + count; i++) {
+    const float *x = j->x->data, *target = j->target->data;
+    for (int64_t i = j->floats - count; i < j->floats; i++) {
         const float difference = x[i] - target[i];
         if (j->dx)
-            j->dx[i] = j->factor * difference;
+            ((float *)j->dx->data)[i] = j->factor * difference;
         else
             *sum += (double)difference * (double)difference;
     }
 }
 
-/* Item: one chunk of one plane. */
+static const float *weight_at(const job *j, int64_t plane, int64_t pixel)
+{
+    if (!j->mask)
+        return NULL;
+    const int64_t n = j->mask->shape.n > 1 ? plane / j->pairs.blocks : 0;
+    return (const float *)j->mask->data + n * j->floats / DS_BLOCK + pixel;
+}
+
+/* `count` pixels of a plane, and what is left behind them. */
+static double chunk_sum(const job *j, int64_t plane, int64_t pixel, int64_t count, int64_t tail)
+{
+    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    const float *x = ds_read_pixels(j->slots, j->x, plane, pixel, count, buffer[0]);
+    const float *target = ds_read_pixels(j->slots, j->target, plane, pixel, count, buffer[1]);
+    const float *weight = weight_at(j, plane, pixel);
+    double sum = 0;
+    if (j->dx) {
+        float *y = ds_pixels_to_write(j->dx, plane, pixel, made);
+        j->slots->scaled_difference(x, target, weight, j->factor, count, y);
+        ds_write_pixels(j->slots, j->dx, plane, pixel, count, y);
+    } else {
+        j->slots->squared_distance(x, target, weight, count, &sum);
+    }
+    finish_plane(j, tail, &sum);
+    return sum;
+}
+
+/* Item: one chunk of a pair of planes. */
 static void task(void *context, int64_t item, int worker)
 {
     const job *j = context;
-    const int64_t plane = item / j->chunks, from = item % j->chunks * CHUNK;
-    const int64_t left = j->floats / DS_BLOCK - from, count = left < CHUNK ? left : CHUNK;
-    const int64_t at = plane * j->floats + from * DS_BLOCK;
-    const int64_t tail = item % j->chunks == j->chunks - 1 ? j->floats % DS_BLOCK : 0;
-    const int64_t n = j->mask && j->mask->shape.n > 1 ? plane / ds_blocks(j->x->shape.c) : 0;
-    const float *weight =
-        j->mask ? (const float *)j->mask->data + n * j->floats / DS_BLOCK + from : NULL;
-    const float *x = j->x->data, *target = j->target->data;
-    double sum = 0;
+    const int64_t chunk = item % j->chunks, pixel = chunk * j->chunk;
+    const int64_t left = j->floats / DS_BLOCK - pixel, count = left < j->chunk ? left : j->chunk;
+    const int64_t tail = chunk == j->chunks - 1 ? j->floats % DS_BLOCK : 0;
+    int64_t end, plane = ds_pair_blocks(&j->pairs, item / j->chunks, &end);
     (void)worker;
-    if (j->dx)
-        j->slots->scaled_difference(x + at, target + at, weight, j->factor, count, j->dx + at);
-    else
-        j->slots->squared_distance(x + at, target + at, weight, count, &sum);
-    finish_plane(j, x, target, at + count * DS_BLOCK, tail, &sum);
-    if (!j->dx)
-        j->partial[item] = sum;
+    for (; plane < end; plane++) {
+        const double sum = chunk_sum(j, plane, pixel, count, tail);
+        if (!j->dx)
+            j->partial[plane * j->chunks + chunk] = sum;
+    }
 }
 
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -103,7 +127,7 @@ static void loss_run(ds_backend *backend, const ds_step *step)
     const int64_t items = j.planes * j.chunks;
     double sum = 0;
     j.partial = step->workspace;
-    ds_pool_run(backend->pool, items, task, &j);
+    ds_pool_run(backend->pool, j.pairs.count * j.chunks, task, &j);
     for (int64_t i = 0; i < items; i++)
         sum += j.partial[i];
     *(float *)step->out->data = (float)(sum * DS_ATTR(feature_loss, step->attr).scale);
@@ -113,11 +137,12 @@ static void backward_run(ds_backend *backend, const ds_step *step)
 {
     job j = make_job(backend, step, 3);
     const double dl = (double)*(const float *)step->in[2]->data;
-    j.dx = step->out->data;
+    j.dx = step->out;
     j.factor = (float)(2 * dl * DS_ATTR(feature_loss_backward, step->attr).scale);
-    ds_pool_run(backend->pool, j.planes * j.chunks, task, &j);
+    ds_pool_run(backend->pool, j.pairs.count * j.chunks, task, &j);
 }
 
-const ds_kernel ds_cpu_feature_loss = {.accepts = accepts, .prepare = prepare, .run = loss_run};
+const ds_kernel ds_cpu_feature_loss = {
+    .accepts = accepts, .prepare = prepare, .run = loss_run, .takes_half = true};
 const ds_kernel ds_cpu_feature_loss_backward = {
-    .accepts = accepts_backward, .run = backward_run, .in_place = 3};
+    .accepts = accepts_backward, .run = backward_run, .in_place = 3, .takes_half = true};

@@ -8,32 +8,36 @@ enum { CHUNK = 2048 };
 
 /* How a tensor is walked: channel c of pixel p of picture n. */
 typedef struct layout {
-    float *data;
-    int64_t picture; /* floats of a picture */
+    char *data;
+    int64_t picture; /* bytes of a picture */
     int64_t pixels;
-    bool blocked;
+    int64_t lanes; /* channels of a pixel that lie side by side: those of a block, or 1 */
+    int64_t size;  /* bytes of a value */
 } layout;
 
 static layout layout_of(const ds_tensor *t)
 {
     return (layout){.data = t->data,
-                    .picture = ds_stored(t) / t->shape.n,
+                    .picture = (int64_t)ds_stored_bytes(t) / t->shape.n,
                     .pixels = t->shape.h * t->shape.w,
-                    .blocked = ds_is_blocked(t)};
+                    .lanes = ds_block_lanes(t),
+                    .size = (int64_t)ds_dtype_bytes(t->dtype)};
 }
 
-static float *at(const layout *l, int64_t n, int64_t c, int64_t p)
+static char *at(const layout *l, int64_t n, int64_t c, int64_t p)
 {
-    float *picture = l->data + n * l->picture;
-    if (!l->blocked)
-        return picture + c * l->pixels + p;
-    return picture + (c / DS_BLOCK * l->pixels + p) * DS_BLOCK + c % DS_BLOCK;
+    const int64_t value = (c / l->lanes * l->pixels + p) * l->lanes + c % l->lanes;
+    return l->data + n * l->picture + value * l->size;
 }
 
-/* Channels from c on that lie side by side, or one plane. */
-static int64_t run_from(const layout *l, int64_t c)
+/* What is only moved may be of any type, but of one. */
+static bool accepts(const ds_backend *backend, const ds_step *step)
 {
-    return l->blocked ? DS_BLOCK - c % DS_BLOCK : 1;
+    (void)backend;
+    for (int i = 0; i < step->inputs; i++)
+        if (step->in[i]->dtype != step->out->dtype)
+            return false;
+    return ds_no_epilogue(step);
 }
 
 /* `channels` channels from `begin` on of `from` go to those from `to_begin` on of `to`. */
@@ -54,20 +58,20 @@ typedef struct job {
 static void copy_part(const job *j, const part *p, int64_t n, int64_t pixel, int64_t pixels)
 {
     for (int64_t c = 0; c < p->channels;) {
-        const int64_t from_run = run_from(&p->from, p->begin + c);
-        const int64_t to_run = run_from(&j->to, p->to_begin + c);
+        /* Channels that lie side by side in both. */
+        const int64_t from_run = p->from.lanes - (p->begin + c) % p->from.lanes;
+        const int64_t to_run = j->to.lanes - (p->to_begin + c) % j->to.lanes;
         int64_t run = from_run < to_run ? from_run : to_run;
         run = run < p->channels - c ? run : p->channels - c;
-        const float *from = at(&p->from, n, p->begin + c, pixel);
-        float *to = at(&j->to, n, p->to_begin + c, pixel);
-        const int64_t from_step = p->from.blocked ? DS_BLOCK : 1;
-        const int64_t to_step = j->to.blocked ? DS_BLOCK : 1;
-        if (run == from_step && run == to_step)
-            memcpy(to, from, (size_t)(pixels * run) * sizeof *to);
+        const char *from = at(&p->from, n, p->begin + c, pixel);
+        char *to = at(&j->to, n, p->to_begin + c, pixel);
+        const size_t bytes = (size_t)(run * j->to.size);
+        if (run == p->from.lanes && run == j->to.lanes)
+            memcpy(to, from, (size_t)pixels * bytes);
         else
             for (int64_t i = 0; i < pixels; i++)
-                for (int64_t lane = 0; lane < run; lane++)
-                    to[i * to_step + lane] = from[i * from_step + lane];
+                memcpy(to + i * j->to.lanes * j->to.size, from + i * p->from.lanes * j->to.size,
+                       bytes);
         c += run;
     }
 }
@@ -78,10 +82,10 @@ static void task(void *context, int64_t item, int worker)
     const job *j = context;
     const int64_t n = item / j->chunks, pixel = item % j->chunks * CHUNK;
     const int64_t left = j->to.pixels - pixel, pixels = left < CHUNK ? left : CHUNK;
-    const int64_t step = j->to.blocked ? DS_BLOCK : 1;
+    const int64_t step = j->to.lanes;
     (void)worker;
     for (int64_t c = j->clear / step * step; c < j->stored; c += step)
-        memset(at(&j->to, n, c, pixel), 0, (size_t)(pixels * step) * sizeof(float));
+        memset(at(&j->to, n, c, pixel), 0, (size_t)(pixels * step * j->to.size));
     for (int i = 0; i < j->parts; i++)
         copy_part(j, &j->part[i], n, pixel, pixels);
 }
@@ -89,9 +93,8 @@ static void task(void *context, int64_t item, int worker)
 /* Empty lanes are cleared; the parts fill the rest. */
 static job job_to(const ds_tensor *to)
 {
-    const bool blocked = ds_is_blocked(to);
     return (job){.to = layout_of(to),
-                 .stored = blocked ? ds_blocks(to->shape.c) * DS_BLOCK : to->shape.c,
+                 .stored = ds_stored(to) / (to->shape.n * to->shape.h * to->shape.w),
                  .clear = to->shape.c,
                  .chunks = (to->shape.h * to->shape.w + CHUNK - 1) / CHUNK};
 }
@@ -104,9 +107,10 @@ static bool gathers(const ds_step *step, int input, size_t *offset)
     int64_t begin = 0;
     for (int i = 0; i < input; i++)
         begin += step->in[i]->shape.c;
-    *offset = (size_t)(begin * out->shape.h * out->shape.w) * sizeof(float);
-    return out->shape.n == 1 && ds_is_blocked(out) && ds_is_blocked(in) && begin % DS_BLOCK == 0 &&
-           (in->shape.c % DS_BLOCK == 0 || input == step->inputs - 1);
+    const int64_t lanes = ds_block_lanes(out);
+    *offset = (size_t)(begin * out->shape.h * out->shape.w) * ds_dtype_bytes(out->dtype);
+    return out->shape.n == 1 && ds_is_blocked(out) && ds_is_blocked(in) && begin % lanes == 0 &&
+           (in->shape.c % lanes == 0 || input == step->inputs - 1);
 }
 
 static bool is_there(const ds_step *step, int input)
@@ -132,13 +136,13 @@ static void concat_run(ds_backend *backend, const ds_step *step)
         ds_pool_run(backend->pool, step->out->shape.n * j.chunks, task, &j);
 }
 
-/* A cut along rows or columns: a run of each row of pixels, or of each plane. */
+/* A cut along rows or columns: a run of each row of pixels, or of each plane. All in bytes. */
 typedef struct cut {
-    const float *from;
-    float *to;
-    int64_t from_pitch, to_pitch; /* floats between two runs */
-    int64_t begin;                /* floats before the run: in `from`, or backward in `to` */
-    int64_t run;                  /* floats */
+    const char *from;
+    char *to;
+    int64_t from_pitch, to_pitch; /* between two runs */
+    int64_t begin;                /* before the run: in `from`, or backward in `to` */
+    int64_t run;
     bool backward;
 } cut;
 
@@ -146,14 +150,14 @@ typedef struct cut {
 static void cut_task(void *context, int64_t item, int worker)
 {
     const cut *c = context;
-    const float *from = c->from + item * c->from_pitch + (c->backward ? 0 : c->begin);
-    float *to = c->to + item * c->to_pitch;
+    const char *from = c->from + item * c->from_pitch + (c->backward ? 0 : c->begin);
+    char *to = c->to + item * c->to_pitch;
     (void)worker;
     if (c->backward) {
-        memset(to, 0, (size_t)c->to_pitch * sizeof *to);
+        memset(to, 0, (size_t)c->to_pitch);
         to += c->begin;
     }
-    memcpy(to, from, (size_t)c->run * sizeof *to);
+    memcpy(to, from, (size_t)c->run);
 }
 
 /* Cuts along axis 2 or 3 from `begin` on. */
@@ -161,17 +165,17 @@ static void cut_planes(ds_backend *backend, const ds_step *step, int64_t axis, i
                        bool backward)
 {
     const ds_tensor *x = step->in[0], *y = step->out;
-    const int64_t lanes = ds_is_blocked(x) ? DS_BLOCK : 1;
-    const int64_t planes = ds_stored(x) / (x->shape.h * x->shape.w * lanes);
+    const int64_t pixel = ds_block_lanes(x) * (int64_t)ds_dtype_bytes(x->dtype);
     const int64_t rows = axis == 3 ? x->shape.h : 1;
+    const int64_t runs = (int64_t)ds_stored_bytes(x) / (x->shape.h * x->shape.w * pixel) * rows;
     cut c = {.from = x->data,
              .to = y->data,
-             .from_pitch = ds_stored(x) / (planes * rows),
-             .to_pitch = ds_stored(y) / (planes * rows),
-             .begin = begin * lanes * (axis == 2 ? x->shape.w : 1),
+             .from_pitch = (int64_t)ds_stored_bytes(x) / runs,
+             .to_pitch = (int64_t)ds_stored_bytes(y) / runs,
+             .begin = begin * pixel * (axis == 2 ? x->shape.w : 1),
              .backward = backward};
     c.run = backward ? c.from_pitch : c.to_pitch;
-    ds_pool_run(backend->pool, planes * rows, cut_task, &c);
+    ds_pool_run(backend->pool, runs, cut_task, &c);
 }
 
 static void slice_run(ds_backend *backend, const ds_step *step)
@@ -199,6 +203,8 @@ static void slice_backward_run(ds_backend *backend, const ds_step *step)
     ds_pool_run(backend->pool, step->out->shape.n * j.chunks, task, &j);
 }
 
-const ds_kernel ds_cpu_concat = {.run = concat_run, .gathers = gathers};
-const ds_kernel ds_cpu_slice = {.run = slice_run};
-const ds_kernel ds_cpu_slice_backward = {.run = slice_backward_run};
+const ds_kernel ds_cpu_concat = {
+    .accepts = accepts, .run = concat_run, .gathers = gathers, .takes_half = true};
+const ds_kernel ds_cpu_slice = {.accepts = accepts, .run = slice_run, .takes_half = true};
+const ds_kernel ds_cpu_slice_backward = {
+    .accepts = accepts, .run = slice_backward_run, .takes_half = true};

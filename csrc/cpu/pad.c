@@ -1,5 +1,6 @@
 /* Borders around maps of either layout; rules: ops/pad.c. */
 #include "cpu/conv.h"
+#include "cpu/half.h"
 
 #include <string.h>
 
@@ -7,9 +8,12 @@
 typedef struct job {
     const ds_tensor *x, *y;
     ds_pad_attr border;
-    int64_t lanes; /* floats of a pixel */
+    int64_t lanes; /* floats of a pixel; a pixel of bf16 is moved as one of floats */
+    ds_pairs pairs;
     const ds_slots *slots;
-    ds_finish finish; /* of dx */
+    const ds_epilogue *end; /* of dx, and what it is in floats */
+    ds_finish finish;
+    float *rows; /* of each worker ROWS rows of y */
 } job;
 
 static job job_of(const ds_tensor *x, const ds_tensor *y, ds_pad_attr border)
@@ -17,9 +21,10 @@ static job job_of(const ds_tensor *x, const ds_tensor *y, ds_pad_attr border)
     return (job){.x = x, .y = y, .border = border, .lanes = ds_is_blocked(x) ? DS_BLOCK : 1};
 }
 
+/* Maps, or blocks of them, in all pictures. */
 static int64_t planes_of(const ds_tensor *x)
 {
-    return x->shape.n * (ds_is_blocked(x) ? ds_blocks(x->shape.c) : x->shape.c);
+    return ds_stored(x) / (ds_block_lanes(x) * x->shape.h * x->shape.w);
 }
 
 /* The pixel of a side of `size` that index i, counted from the inner map's edge, shows; -1 for a
@@ -67,6 +72,12 @@ static void row_task(void *context, int64_t item, int worker)
     copy_edge(j, from, to, j->border.left + x.w, y.w);
 }
 
+static bool accepts(const ds_backend *backend, const ds_step *step)
+{
+    (void)backend;
+    return ds_no_epilogue(step) && step->in[0]->dtype == step->out->dtype;
+}
+
 static void run(ds_backend *backend, const ds_step *step)
 {
     job j = job_of(step->in[0], step->out, DS_ATTR(pad, step->attr));
@@ -89,38 +100,68 @@ static void add_edge(const job *j, const float *from, float *to, int64_t begin, 
     }
 }
 
+/* A row in floats; bf16 goes through a worker's own row `index`. */
+enum { TO, FROM, ADDEND, GATE, ROWS };
+
+static float *own_row(const job *j, int worker, int index)
+{
+    return j->rows + (worker * ROWS + index) * j->y->shape.w * DS_BLOCK;
+}
+
+static const float *read_row(const job *j, const ds_tensor *t, int64_t plane, int64_t row,
+                             int worker, int index)
+{
+    const int64_t first = row * t->shape.w;
+    if (ds_is_half(t))
+        return ds_read_pixels(j->slots, t, plane, first, t->shape.w, own_row(j, worker, index));
+    return (const float *)t->data + (plane * t->shape.h * t->shape.w + first) * j->lanes;
+}
+
 /* Adds row i of dy to the row of dx that it shows. */
-static void add_row(const job *j, int64_t plane, int64_t i, float *to)
+static void add_row(const job *j, int64_t plane, int64_t i, int worker, float *to)
 {
     const ds_shape x = j->x->shape, y = j->y->shape;
-    const float *from = (const float *)j->y->data + (plane * y.h + i) * y.w * j->lanes;
+    const float *from = read_row(j, j->y, plane, i, worker, FROM);
     add_edge(j, from, to, 0, j->border.left);
     add_pixels(to, from + j->border.left * j->lanes, x.w * j->lanes);
     add_edge(j, from, to, j->border.left + x.w, y.w);
 }
 
-/* Item: one row of one plane of dx: the sum of the row of dy that lies over it and of those in the
+/* One row of one plane of dx: the sum of the row of dy that lies over it and of those in the
    borders that show it. */
-static void backward_task(void *context, int64_t item, int worker)
+static void gather_row(const job *j, int64_t plane, int64_t row, int worker)
 {
-    const job *j = context;
     const ds_shape x = j->x->shape, y = j->y->shape;
-    const int64_t plane = item / x.h, row = item % x.h, top = j->border.top;
-    const int64_t width = x.w * j->lanes;
-    float *to = (float *)j->x->data + item * width;
-    (void)worker;
+    const int64_t top = j->border.top, width = x.w * j->lanes, at = plane * x.h + row;
+    float *to = ds_is_half(j->x) ? own_row(j, worker, TO) : (float *)j->x->data + at * width;
     memset(to, 0, (size_t)width * sizeof *to);
     for (int64_t i = 0; i < top; i++)
         if (source(i - top, x.h, j->border.mode) == row)
-            add_row(j, plane, i, to);
-    add_row(j, plane, top + row, to);
+            add_row(j, plane, i, worker, to);
+    add_row(j, plane, top + row, worker, to);
     for (int64_t i = top + x.h; i < y.h; i++)
         if (source(i - top, x.h, j->border.mode) == row)
-            add_row(j, plane, i, to);
-    if (j->finish.active || j->finish.addend) {
-        const ds_finish finish = ds_finish_at(&j->finish, item * width, 0);
+            add_row(j, plane, i, worker, to);
+    if (j->finish.active || j->end->addend) {
+        ds_finish finish = j->finish;
+        if (j->end->addend)
+            finish.addend = read_row(j, j->end->addend, plane, row, worker, ADDEND);
+        if (j->end->gate)
+            finish.gate = read_row(j, j->end->gate, plane, row, worker, GATE);
         j->slots->finish_pixels(to, &finish, to, width);
     }
+    if (ds_is_half(j->x))
+        ds_write_pixels(j->slots, j->x, plane, row * x.w, x.w, to);
+}
+
+/* Item: one row of a pair of planes of dx. */
+static void backward_task(void *context, int64_t item, int worker)
+{
+    const job *j = context;
+    const int64_t height = j->x->shape.h;
+    int64_t end, plane = ds_pair_blocks(&j->pairs, item / height, &end);
+    for (; plane < end; plane++)
+        gather_row(j, plane, item % height, worker);
 }
 
 /* A gradient's end is taken in where its rows have no tail. */
@@ -130,6 +171,14 @@ static bool accepts_backward(const ds_backend *backend, const ds_step *step)
     return ds_no_epilogue(step) || (ds_is_blocked(step->out) && ds_finish_accepts(step));
 }
 
+static ds_code backward_prepare(ds_backend *backend, ds_step *step, ds_status *status)
+{
+    const int64_t rows = ds_pool_threads(backend->pool) * ROWS;
+    if (ds_step_has_half(step))
+        step->workspace_bytes = (size_t)(rows * step->in[0]->shape.w * DS_BLOCK) * sizeof(float);
+    return status->code;
+}
+
 static void backward_run(ds_backend *backend, const ds_step *step)
 {
     const ds_pad_backward_attr a = DS_ATTR(pad_backward, step->attr);
@@ -137,12 +186,18 @@ static void backward_run(ds_backend *backend, const ds_step *step)
         step->out, step->in[0],
         (ds_pad_attr){
             .top = a.top, .bottom = a.bottom, .left = a.left, .right = a.right, .mode = a.mode});
+    j.pairs = ds_pairs_of(j.x, ds_step_has_half(step));
     j.slots = ds_cpu_slots(backend->level);
+    j.end = &step->epilogue;
     j.finish = ds_finish_of(step, NULL);
-    ds_pool_run(backend->pool, planes_of(j.x) * j.x->shape.h, backward_task, &j);
+    j.rows = step->workspace;
+    ds_pool_run(backend->pool, j.pairs.count * j.x->shape.h, backward_task, &j);
 }
 
-const ds_kernel ds_cpu_pad = {.run = run};
+const ds_kernel ds_cpu_pad = {.accepts = accepts, .run = run, .takes_half = true};
 /* Apart from the addend, because rows are cleared before they are summed. */
-const ds_kernel ds_cpu_pad_backward = {
-    .accepts = accepts_backward, .run = backward_run, .apart = true};
+const ds_kernel ds_cpu_pad_backward = {.accepts = accepts_backward,
+                                       .prepare = backward_prepare,
+                                       .run = backward_run,
+                                       .apart = true,
+                                       .takes_half = true};

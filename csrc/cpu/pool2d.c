@@ -1,6 +1,5 @@
 /* Pooling of maps in blocks of 16 channels; rules: ops/pool2d.c. */
-#include "cpu/cpu.h"
-#include "cpu/slots.h"
+#include "cpu/half.h"
 
 #include <string.h>
 
@@ -16,7 +15,10 @@ typedef struct job {
     const ds_tensor *y; /* or its gradient */
     const ds_tensor *g;
     const ds_tensor *gate;
-    int64_t items; /* of one block of channels of one picture */
+    ds_pairs pairs;
+    int64_t items; /* of a pair of blocks */
+    int64_t most;  /* input rows of an item */
+    float *rows;   /* of each worker: three times `most` rows of x and one of y, for bf16 */
     bool max;
 } job;
 
@@ -26,13 +28,32 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     return ds_is_blocked(step->in[0]) && ds_no_epilogue(step);
 }
 
-/* The gradient may end with the derivative of the ReLU that made x. */
+/* Whether windows share no pixel, so that a row of them has input rows of its own. */
+static bool is_apart(window w)
+{
+    return w.kernel <= w.stride && w.pad == 0;
+}
+
+/* The attributes of the backward ops begin as those of the forward ones. */
+static window window_of(const ds_step *step)
+{
+    if (step->op == DS_OP_max_pool || step->op == DS_OP_max_pool_backward) {
+        const ds_max_pool_attr a = DS_ATTR(max_pool, step->attr);
+        return (window){a.kernel, a.stride, a.pad};
+    }
+    const ds_avg_pool_attr a = DS_ATTR(avg_pool, step->attr);
+    return (window){a.kernel, a.stride, 0};
+}
+
+/* The gradient may end with the derivative of the ReLU that made x. Where windows overlap it grows
+   in place, in float. */
 static bool accepts_gate(const ds_backend *backend, const ds_step *step)
 {
     const ds_epilogue *e = &step->epilogue;
     (void)backend;
     return ds_is_blocked(step->in[0]) && !e->addend &&
-           (!e->active || (e->gate && e->activation == DS_RELU));
+           (!e->active || (e->gate && e->activation == DS_RELU)) &&
+           (!ds_step_has_half(step) || is_apart(window_of(step)));
 }
 
 /* Input rows [*begin, *end) under output row `row`. */
@@ -43,117 +64,132 @@ static void rows_under(const job *j, int64_t height, int64_t row, int64_t *begin
     *end = at + j->window.kernel < height ? at + j->window.kernel : height;
 }
 
-/* Item: one output row of one block of one picture. */
+/* The floats of a worker: rows of x, then of its gradient, of the gate, and one of y. */
+static int64_t own_floats(const job *j)
+{
+    const ds_tensor *x = j->x ? j->x : j->g;
+    return (3 * j->most * x->shape.w + j->y->shape.w) * DS_BLOCK;
+}
+
+static void forward_row(const job *j, int64_t block, int64_t row, int worker)
+{
+    const ds_shape x = j->x->shape, y = j->y->shape;
+    float *own = j->rows + worker * own_floats(j);
+    float *to = ds_pixels_to_write(j->y, block, row * y.w, own + j->most * x.w * DS_BLOCK);
+    int64_t begin, end;
+    rows_under(j, x.h, row, &begin, &end);
+    const float *from =
+        ds_read_pixels(j->slots, j->x, block, begin * x.w, (end - begin) * x.w, own);
+    if (j->max)
+        j->slots->max_pool_row(from, x.w, end - begin, j->window.kernel, j->window.stride,
+                               j->window.pad, to, y.w);
+    else
+        j->slots->avg_pool_row(from, x.w, end - begin, j->window.kernel, j->window.stride, to, y.w);
+    ds_write_pixels(j->slots, j->y, block, row * y.w, y.w, to);
+}
+
+/* Item: one output row of a pair of blocks. */
 static void forward_task(void *context, int64_t item, int worker)
 {
     const job *j = context;
-    const ds_shape x = j->x->shape, y = j->y->shape;
-    const int64_t block = item / y.h, row = item % y.h;
-    const float *plane = (const float *)j->x->data + block * x.h * x.w * DS_BLOCK;
-    float *to = (float *)j->y->data + item * y.w * DS_BLOCK;
-    int64_t begin, end;
-    (void)worker;
-    rows_under(j, x.h, row, &begin, &end);
-    plane += begin * x.w * DS_BLOCK;
-    if (j->max)
-        j->slots->max_pool_row(plane, x.w, end - begin, j->window.kernel, j->window.stride,
-                               j->window.pad, to, y.w);
-    else
-        j->slots->avg_pool_row(plane, x.w, end - begin, j->window.kernel, j->window.stride, to,
-                               y.w);
+    int64_t end, block = ds_pair_blocks(&j->pairs, item / j->items, &end);
+    for (; block < end; block++)
+        forward_row(j, block, item % j->items, worker);
 }
 
-static void backward_row(const job *j, int64_t block, int64_t row)
+/* What output row `row` sends to the rows from `first` on of x's gradient g. */
+static void backward_row(const job *j, int64_t row, int64_t first, const float *dy, const float *x,
+                         float *g)
 {
-    const ds_shape g = j->g->shape, y = j->y->shape;
-    const int64_t plane = block * g.h * g.w * DS_BLOCK;
-    const float *dy = (const float *)j->y->data + (block * y.h + row) * y.w * DS_BLOCK;
+    const ds_shape s = j->g->shape, y = j->y->shape;
     int64_t begin, end;
-    rows_under(j, g.h, row, &begin, &end);
-    const int64_t at = plane + begin * g.w * DS_BLOCK;
+    rows_under(j, s.h, row, &begin, &end);
+    const int64_t at = (begin - first) * s.w * DS_BLOCK;
     if (j->max)
-        j->slots->max_pool_row_backward(dy, (const float *)j->x->data + at, g.w, end - begin,
-                                        j->window.kernel, j->window.stride, j->window.pad,
-                                        (float *)j->g->data + at, y.w);
+        j->slots->max_pool_row_backward(dy, x + at, s.w, end - begin, j->window.kernel,
+                                        j->window.stride, j->window.pad, g + at, y.w);
     else
-        j->slots->avg_pool_row_backward(dy, g.w, end - begin, j->window.kernel, j->window.stride,
-                                        (float *)j->g->data + at, y.w);
+        j->slots->avg_pool_row_backward(dy, s.w, end - begin, j->window.kernel, j->window.stride,
+                                        g + at, y.w);
 }
 
-/* Item: the input rows of one output row where windows do not overlap, else a whole plane. */
+/* The input rows of one output row where windows do not overlap, else a whole plane. */
+static void backward_part(const job *j, int64_t block, int64_t part, int worker)
+{
+    const ds_shape s = j->g->shape, y = j->y->shape;
+    const bool whole = j->items == 1;
+    const int64_t begin = part * j->window.stride;
+    const int64_t end = part == j->items - 1 ? s.h : begin + j->window.stride;
+    const int64_t pixel = begin * s.w, count = (end - begin) * s.w, wide = j->most * s.w * DS_BLOCK;
+    float *own = j->rows + worker * own_floats(j);
+    const float *x = ds_read_pixels(j->slots, j->x, block, pixel, count, own);
+    float *to = ds_pixels_to_write(j->g, block, pixel, own + wide);
+    memset(to, 0, (size_t)(count * DS_BLOCK) * sizeof *to);
+    for (int64_t row = part; row < (whole ? y.h : part + 1); row++)
+        backward_row(j, row, begin,
+                     ds_read_pixels(j->slots, j->y, block, row * y.w, y.w, own + 3 * wide), x, to);
+    if (j->gate) {
+        const ds_finish finish = {
+            .gate = ds_read_pixels(j->slots, j->gate, block, pixel, count, own + 2 * wide),
+            .active = true,
+            .high = __builtin_inff()};
+        j->slots->finish_pixels(to, &finish, to, count * DS_BLOCK);
+    }
+    ds_write_pixels(j->slots, j->g, block, pixel, count, to);
+}
+
+/* Item: one part of a pair of blocks. */
 static void backward_task(void *context, int64_t item, int worker)
 {
     const job *j = context;
-    const ds_shape g = j->g->shape, y = j->y->shape;
-    const int64_t block = item / j->items, part = item % j->items;
-    const bool whole = j->items == 1, last = part == j->items - 1;
-    const int64_t begin = whole ? 0 : part * j->window.stride;
-    const int64_t end = last ? g.h : begin + j->window.stride;
-    const int64_t at = (block * g.h + begin) * g.w * DS_BLOCK;
-    const int64_t count = (end - begin) * g.w * DS_BLOCK;
-    float *to = (float *)j->g->data + at;
-    (void)worker;
-    memset(to, 0, (size_t)count * sizeof *to);
-    for (int64_t row = whole ? 0 : part; row < (whole ? y.h : part + 1); row++)
-        backward_row(j, block, row);
-    if (j->gate) {
-        const ds_finish finish = {
-            .gate = (const float *)j->gate->data + at, .active = true, .high = __builtin_inff()};
-        j->slots->finish_pixels(to, &finish, to, count);
-    }
+    int64_t end, block = ds_pair_blocks(&j->pairs, item / j->items, &end);
+    for (; block < end; block++)
+        backward_part(j, block, item % j->items, worker);
 }
 
-static void run_forward(ds_backend *backend, const ds_step *step, window w, bool max)
+static job job_of(const ds_backend *backend, const ds_step *step)
 {
+    const bool max = step->op == DS_OP_max_pool || step->op == DS_OP_max_pool_backward;
+    const bool forward = step->op == DS_OP_max_pool || step->op == DS_OP_avg_pool;
+    const ds_tensor *x = forward ? step->in[0] : step->out;
     job j = {.slots = ds_cpu_slots(backend->level),
-             .window = w,
-             .x = step->in[0],
-             .y = step->out,
-             .max = max};
-    const ds_shape y = step->out->shape;
-    ds_pool_run(backend->pool, y.n * ds_blocks(y.c) * y.h, forward_task, &j);
-}
-
-static void run_backward(ds_backend *backend, const ds_step *step, window w, bool max)
-{
-    job j = {.slots = ds_cpu_slots(backend->level),
-             .window = w,
-             .x = max ? step->in[1] : NULL,
-             .y = step->in[0],
-             .g = step->out,
+             .window = window_of(step),
+             .x = forward ? x
+                  : max   ? step->in[1]
+                          : NULL,
+             .y = forward ? step->out : step->in[0],
+             .g = forward ? NULL : x,
              .gate = step->epilogue.gate,
+             .pairs = ds_pairs_of(x, ds_step_has_half(step)),
+             .rows = step->workspace,
              .max = max};
-    const ds_shape g = step->out->shape;
-    const bool apart = w.kernel <= w.stride && w.pad == 0;
-    j.items = apart ? step->in[0]->shape.h : 1;
-    ds_pool_run(backend->pool, g.n * ds_blocks(g.c) * j.items, backward_task, &j);
+    /* Behind the last row of windows there may be rows that none covers. */
+    const int64_t last = x->shape.h - (j.y->shape.h - 1) * j.window.stride;
+    j.most = forward ? j.window.kernel : last > j.window.stride ? last : j.window.stride;
+    j.items = forward || is_apart(j.window) ? j.y->shape.h : 1;
+    return j;
 }
 
-static void max_run(ds_backend *backend, const ds_step *step)
+static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
 {
-    const ds_max_pool_attr a = DS_ATTR(max_pool, step->attr);
-    run_forward(backend, step, (window){a.kernel, a.stride, a.pad}, true);
+    const job j = job_of(backend, step);
+    if (ds_step_has_half(step))
+        step->workspace_bytes =
+            (size_t)(ds_pool_threads(backend->pool) * own_floats(&j)) * sizeof(float);
+    return status->code;
 }
 
-static void max_backward_run(ds_backend *backend, const ds_step *step)
+static void run(ds_backend *backend, const ds_step *step)
 {
-    const ds_max_pool_backward_attr a = DS_ATTR(max_pool_backward, step->attr);
-    run_backward(backend, step, (window){a.kernel, a.stride, a.pad}, true);
+    job j = job_of(backend, step);
+    ds_pool_run(backend->pool, j.pairs.count * j.items, j.g ? backward_task : forward_task, &j);
 }
 
-static void avg_run(ds_backend *backend, const ds_step *step)
-{
-    const ds_avg_pool_attr a = DS_ATTR(avg_pool, step->attr);
-    run_forward(backend, step, (window){a.kernel, a.stride, 0}, false);
-}
-
-static void avg_backward_run(ds_backend *backend, const ds_step *step)
-{
-    const ds_avg_pool_backward_attr a = DS_ATTR(avg_pool_backward, step->attr);
-    run_backward(backend, step, (window){a.kernel, a.stride, 0}, false);
-}
-
-const ds_kernel ds_cpu_max_pool = {.accepts = accepts, .run = max_run};
-const ds_kernel ds_cpu_max_pool_backward = {.accepts = accepts_gate, .run = max_backward_run};
-const ds_kernel ds_cpu_avg_pool = {.accepts = accepts, .run = avg_run};
-const ds_kernel ds_cpu_avg_pool_backward = {.accepts = accepts_gate, .run = avg_backward_run};
+const ds_kernel ds_cpu_max_pool = {
+    .accepts = accepts, .prepare = prepare, .run = run, .takes_half = true};
+const ds_kernel ds_cpu_max_pool_backward = {
+    .accepts = accepts_gate, .prepare = prepare, .run = run, .takes_half = true};
+const ds_kernel ds_cpu_avg_pool = {
+    .accepts = accepts, .prepare = prepare, .run = run, .takes_half = true};
+const ds_kernel ds_cpu_avg_pool_backward = {
+    .accepts = accepts_gate, .prepare = prepare, .run = run, .takes_half = true};

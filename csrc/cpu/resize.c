@@ -1,8 +1,7 @@
 /* Resizing, and its adjoint, as two sparse products: rows are combined into one, whose pixels are
    combined into the output row. Formulas: ops/resize.c. */
 #include "core/resample.h"
-#include "cpu/cpu.h"
-#include "cpu/slots.h"
+#include "cpu/half.h"
 
 typedef struct side {
     ds_taps taps;
@@ -12,9 +11,11 @@ typedef struct side {
 typedef struct plan {
     const ds_slots *slots;
     side rows, columns;
-    int64_t lanes;  /* floats of a pixel: 16, or 1 of a plane */
-    int64_t planes; /* of all pictures: blocks of channels, or channels */
-    int64_t row;    /* floats of the combined row, whole cache lines */
+    int64_t lanes; /* floats of a pixel: 16, or 1 of a plane */
+    ds_pairs pairs;
+    int64_t row;  /* floats of the combined row, whole cache lines */
+    int64_t made; /* of an output row, where that is bf16 */
+    int64_t read; /* of the input rows that are combined, where they are bf16 */
 } plan;
 
 static ds_code narrow(ds_alloc *alloc, side *s, ds_status *status)
@@ -28,6 +29,11 @@ exit:
     return status->code;
 }
 
+static int64_t worker_floats(const plan *p)
+{
+    return p->row + p->made + p->read;
+}
+
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
 {
     const bool blocked = ds_is_blocked(step->out);
@@ -37,12 +43,15 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     step->prepared = p;
     *p = (plan){.slots = ds_cpu_slots(backend->level),
                 .lanes = blocked ? DS_BLOCK : 1,
-                .planes = x.n * (blocked ? ds_blocks(x.c) : x.c)};
+                .pairs = ds_pairs_of(step->out, ds_step_has_half(step))};
     p->row = (x.w * p->lanes + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
     DS_TRY(ds_taps_of_step(backend->alloc, step, &p->rows.taps, &p->columns.taps, status));
     DS_TRY(narrow(backend->alloc, &p->rows, status));
     DS_TRY(narrow(backend->alloc, &p->columns, status));
-    step->workspace_bytes = (size_t)(ds_pool_threads(backend->pool) * p->row) * sizeof(float);
+    p->made = ds_is_half(step->out) ? step->out->shape.w * DS_BLOCK : 0;
+    p->read = ds_is_half(step->in[0]) ? p->rows.taps.most * x.w * DS_BLOCK : 0;
+    step->workspace_bytes =
+        (size_t)(ds_pool_threads(backend->pool) * worker_floats(p)) * sizeof(float);
 exit:
     return status->code;
 }
@@ -72,18 +81,27 @@ static void resample_plane(const side *columns, const float *x, float *y)
     }
 }
 
-/* Item: one output row of one plane. */
-static void task(void *context, int64_t item, int worker)
+/* `count` rows of a plane of x from `first` on; bf16 ones as floats in `buffer`. */
+static const float *read_rows(const plan *p, const ds_tensor *x, int64_t plane, int64_t first,
+                              int64_t count, float *buffer)
 {
-    const ds_step *step = context;
+    const ds_shape s = x->shape;
+    if (ds_is_half(x))
+        return ds_read_pixels(p->slots, x, plane, first * s.w, count * s.w, buffer);
+    return (const float *)x->data + (plane * s.h + first) * s.w * p->lanes;
+}
+
+static void make_row(const ds_step *step, int64_t plane, int64_t i, int worker)
+{
     const plan *p = step->prepared;
+    const ds_tensor *out = step->out;
     const ds_taps *rows = &p->rows.taps, *columns = &p->columns.taps;
-    const int64_t width = step->in[0]->shape.w * p->lanes, i = item % rows->size;
-    const int64_t first = item / rows->size * step->in[0]->shape.h + rows->begin[i];
-    const float *x = (const float *)step->in[0]->data + first * width;
+    const int64_t width = step->in[0]->shape.w * p->lanes, at = plane * rows->size + i;
     const float *weight = p->rows.weight + i * rows->most;
-    float *row = (float *)step->workspace + worker * p->row;
-    float *y = (float *)step->out->data + item * columns->size * p->lanes;
+    float *row = (float *)step->workspace + worker * worker_floats(p);
+    float *made = row + p->row, *buffer = made + p->made;
+    const float *x = read_rows(p, step->in[0], plane, rows->begin[i], rows->count[i], buffer);
+    float *y = ds_is_half(out) ? made : (float *)out->data + at * columns->size * p->lanes;
     if (rows->count[i] == 1 && weight[0] == 1.0f)
         row = (float *)x;
     else
@@ -93,12 +111,26 @@ static void task(void *context, int64_t item, int worker)
     else
         p->slots->resample_pixels(row, columns->begin, columns->count, p->columns.weight,
                                   columns->most, y, columns->size);
+    if (ds_is_half(out))
+        ds_write_pixels(p->slots, out, plane, i * columns->size, columns->size, y);
+}
+
+/* Item: one output row of a pair of planes. */
+static void task(void *context, int64_t item, int worker)
+{
+    const ds_step *step = context;
+    const plan *p = step->prepared;
+    const int64_t height = p->rows.taps.size;
+    int64_t end, plane = ds_pair_blocks(&p->pairs, item / height, &end);
+    for (; plane < end; plane++)
+        make_row(step, plane, item % height, worker);
 }
 
 static void run(ds_backend *backend, const ds_step *step)
 {
     const plan *p = step->prepared;
-    ds_pool_run(backend->pool, p->planes * p->rows.taps.size, task, (void *)step);
+    ds_pool_run(backend->pool, p->pairs.count * p->rows.taps.size, task, (void *)step);
 }
 
-const ds_kernel ds_cpu_resize = {.prepare = prepare, .run = run, .release = release};
+const ds_kernel ds_cpu_resize = {
+    .prepare = prepare, .run = run, .release = release, .takes_half = true};
