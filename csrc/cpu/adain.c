@@ -39,18 +39,18 @@ typedef struct blend {
     const ds_step *step;
     const float *scale, *shift;
     ds_pairs pairs;
-    int64_t stretches; /* of a block */
+    int64_t chunks; /* of a block */
 } blend;
 
-/* Item: one stretch of pixels of a pair of blocks. */
+/* Item: one chunk of pixels of a pair of blocks. */
 static void blend_task(void *context, int64_t item, int worker)
 {
     const blend *b = context;
     const ds_tensor *x = b->step->in[0], *strength = b->step->in[2], *out = b->step->out;
-    const int64_t pixel = item % b->stretches * DS_STRETCH, pixels = x->shape.h * x->shape.w;
-    const int64_t count = pixels - pixel < DS_STRETCH ? pixels - pixel : DS_STRETCH;
-    float buffer[DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
-    int64_t end, block = ds_pair_blocks(&b->pairs, item / b->stretches, &end);
+    const int64_t pixel = item % b->chunks * DS_HALF_CHUNK, pixels = x->shape.h * x->shape.w;
+    const int64_t count = pixels - pixel < DS_HALF_CHUNK ? pixels - pixel : DS_HALF_CHUNK;
+    float buffer[DS_HALF_CHUNK_FLOATS], made[DS_HALF_CHUNK_FLOATS];
+    int64_t end, block = ds_pair_blocks(&b->pairs, item / b->chunks, &end);
     (void)worker;
     for (; block < end; block++) {
         const int64_t n = strength->shape.n == 1 ? 0 : block / b->pairs.blocks;
@@ -81,10 +81,10 @@ static void run(ds_backend *backend, const ds_step *step)
         ds_scale_channels(backend, step, scale, shift);
         return;
     }
-    const int64_t stretches = (x->shape.h * x->shape.w + DS_STRETCH - 1) / DS_STRETCH;
-    blend b = {ds_cpu_slots(backend->level),           step,     scale, shift,
-               ds_pairs_of(x, ds_step_has_half(step)), stretches};
-    ds_pool_run(backend->pool, b.pairs.count * stretches, blend_task, &b);
+    const int64_t chunks = (x->shape.h * x->shape.w + DS_HALF_CHUNK - 1) / DS_HALF_CHUNK;
+    blend b = {ds_cpu_slots(backend->level),           step,  scale, shift,
+               ds_pairs_of(x, ds_step_has_half(step)), chunks};
+    ds_pool_run(backend->pool, b.pairs.count * chunks, blend_task, &b);
 }
 
 /* Spreads of x, and the sums of s dy and s dy (x - mu). */

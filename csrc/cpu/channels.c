@@ -8,11 +8,12 @@
 /* A plane (or block of planes) of a tensor, cut into chunks of pixels of 16 floats. */
 typedef struct cut {
     ds_pairs pairs;
-    int64_t planes; /* of all pictures */
-    int64_t floats; /* of a plane */
-    int64_t pixels; /* of 16 floats; the tail of a planar plane is left out */
-    int64_t chunk;  /* pixels of a chunk; the last one of a plane may have fewer */
-    int64_t chunks; /* of a plane, at least 1 */
+    int64_t planes;  /* of all pictures */
+    int64_t floats;  /* of a plane */
+    int64_t pixels;  /* of 16 floats; the tail of a planar plane is left out */
+    int64_t chunk;   /* pixels of a chunk; the last one of a plane may have fewer */
+    int64_t stretch; /* of them, those that are scaled at once */
+    int64_t chunks;  /* of a plane, at least 1 */
     bool blocked;
 } cut;
 
@@ -22,7 +23,8 @@ static cut cut_of(const ds_tensor *x, bool half)
     const bool blocked = ds_is_blocked(x);
     cut c = {.pairs = ds_pairs_of(x, half),
              .floats = s.h * s.w * (blocked ? DS_BLOCK : 1),
-             .chunk = half ? DS_STRETCH : DS_CHUNK,
+             .chunk = half ? DS_HALF_CHUNK : DS_CHUNK,
+             .stretch = half ? DS_STRETCH : DS_CHUNK,
              .blocked = blocked};
     c.planes = s.n * c.pairs.blocks;
     c.pixels = c.floats / DS_BLOCK;
@@ -104,40 +106,31 @@ static void run_chunks(ds_backend *backend, job *j,
     ds_pool_run(backend->pool, j->cut.pairs.count * j->cut.chunks, chunk_task, j);
 }
 
-/* The floats of a chunk, in `buffer` where they are bf16; x NULL: NULL. */
-static const float *read_chunk(const job *j, const ds_tensor *x, int64_t plane, int64_t chunk,
-                               float *buffer)
+/* Pixels of a plane, in `buffer` where they are bf16; x NULL: NULL. */
+static const float *read_pixels(const job *j, const ds_tensor *x, int64_t plane, int64_t pixel,
+                                int64_t count, float *buffer)
 {
-    const int64_t pixel = chunk * j->cut.chunk;
     if (!x || ds_is_half(x))
-        return ds_read_pixels(j->slots, x, plane, pixel, chunk_pixels(&j->cut, chunk), buffer);
+        return ds_read_pixels(j->slots, x, plane, pixel, count, buffer);
     return (const float *)x->data + plane * j->cut.floats + pixel * DS_BLOCK;
 }
 
-/* Where the floats of a chunk of y are to be made. */
-static float *chunk_to_write(const job *j, int64_t plane, int64_t chunk, float *buffer)
+/* Where pixels of y are to be made. */
+static float *pixels_to_write(const job *j, int64_t plane, int64_t pixel, float *buffer)
 {
     if (ds_is_half(j->y))
         return buffer;
-    return (float *)j->y->data + plane * j->cut.floats + chunk * j->cut.chunk * DS_BLOCK;
+    return (float *)j->y->data + plane * j->cut.floats + pixel * DS_BLOCK;
 }
 
-/* Stores what was made there. */
-static void write_chunk(const job *j, int64_t plane, int64_t chunk, const float *from)
-{
-    if (ds_is_half(j->y))
-        ds_write_pixels(j->slots, j->y, plane, chunk * j->cut.chunk, chunk_pixels(&j->cut, chunk),
-                        from);
-}
-
-/* The strength of the pixels of a chunk, in the picture of `plane`. */
-static const float *strength_at(const job *j, int64_t plane, int64_t chunk)
+/* The strength of the pixels from `pixel` on, in the picture of `plane`. */
+static const float *strength_at(const job *j, int64_t plane, int64_t pixel)
 {
     if (!j->strength)
         return NULL;
     const ds_shape s = j->strength->shape;
     const int64_t n = s.n == 1 ? 0 : plane / j->cut.pairs.blocks;
-    return (const float *)j->strength->data + n * s.h * s.w + chunk * j->cut.chunk;
+    return (const float *)j->strength->data + n * s.h * s.w + pixel;
 }
 
 static float *partial_at(const job *j, int64_t plane, int64_t chunk)
@@ -147,10 +140,11 @@ static float *partial_at(const job *j, int64_t plane, int64_t chunk)
 
 static void spread_chunk(const job *j, int64_t plane, int64_t chunk)
 {
-    float buffer[DS_STRETCH_FLOATS], *to = partial_at(j, plane, chunk);
+    const int64_t count = chunk_pixels(&j->cut, chunk);
+    float buffer[DS_HALF_CHUNK_FLOATS], *to = partial_at(j, plane, chunk);
     if (j->cut.pixels)
-        j->slots->spread_pixels(read_chunk(j, j->x, plane, chunk, buffer),
-                                chunk_pixels(&j->cut, chunk), to, to + DS_BLOCK);
+        j->slots->spread_pixels(read_pixels(j, j->x, plane, chunk * j->cut.chunk, count, buffer),
+                                count, to, to + DS_BLOCK);
 }
 
 /* The spread of lane `lane` of a plane. */
@@ -208,11 +202,12 @@ static const float *lanes_of(const job *j, const float *vector, int64_t plane, f
 
 static void sum_chunk(const job *j, int64_t plane, int64_t chunk)
 {
-    float *to = partial_at(j, plane, chunk), splat[DS_BLOCK], buffer[2][DS_STRETCH_FLOATS];
-    j->slots->sum_pixels(
-        read_chunk(j, j->g, plane, chunk, buffer[0]), read_chunk(j, j->x, plane, chunk, buffer[1]),
-        j->x ? lanes_of(j, j->mean, plane, splat) : NULL, strength_at(j, plane, chunk),
-        chunk_pixels(&j->cut, chunk), to, to + DS_BLOCK);
+    const int64_t pixel = chunk * j->cut.chunk, count = chunk_pixels(&j->cut, chunk);
+    float *to = partial_at(j, plane, chunk), splat[DS_BLOCK], buffer[2][DS_HALF_CHUNK_FLOATS];
+    j->slots->sum_pixels(read_pixels(j, j->g, plane, pixel, count, buffer[0]),
+                         read_pixels(j, j->x, plane, pixel, count, buffer[1]),
+                         j->x ? lanes_of(j, j->mean, plane, splat) : NULL,
+                         strength_at(j, plane, pixel), count, to, to + DS_BLOCK);
 }
 
 /* Adds lane `lane` of a plane to the sums. */
@@ -289,19 +284,29 @@ static void scale_tail(const job *j, int64_t plane, const float *scale, const fl
     memcpy((float *)j->y->data + last, tail[3], (size_t)left * sizeof(float));
 }
 
+static void scale_pixels(const job *j, int64_t plane, int64_t pixel, int64_t count,
+                         const float *scale, const float *shift)
+{
+    float buffer[3][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    float *y = pixels_to_write(j, plane, pixel, made);
+    ds_finish finish = j->finish;
+    finish.addend = read_pixels(j, j->end->addend, plane, pixel, count, buffer[1]);
+    finish.gate = read_pixels(j, j->end->gate, plane, pixel, count, buffer[2]);
+    j->slots->scale_pixels(read_pixels(j, j->x, plane, pixel, count, buffer[0]), scale, shift,
+                           &finish, y, count);
+    if (ds_is_half(j->y))
+        ds_write_pixels(j->slots, j->y, plane, pixel, count, y);
+}
+
 /* The last chunk of a plane has its tail. */
 static void scale_chunk(const job *j, int64_t plane, int64_t chunk)
 {
-    float splat[2][DS_BLOCK], buffer[3][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    float splat[2][DS_BLOCK];
     const float *scale = lanes_of(j, j->scale, plane, splat[0]);
     const float *shift = lanes_of(j, j->shift, plane, splat[1]);
-    float *y = chunk_to_write(j, plane, chunk, made);
-    ds_finish finish = j->finish;
-    finish.addend = read_chunk(j, j->end->addend, plane, chunk, buffer[1]);
-    finish.gate = read_chunk(j, j->end->gate, plane, chunk, buffer[2]);
-    j->slots->scale_pixels(read_chunk(j, j->x, plane, chunk, buffer[0]), scale, shift, &finish, y,
-                           chunk_pixels(&j->cut, chunk));
-    write_chunk(j, plane, chunk, y);
+    const int64_t begin = chunk * j->cut.chunk, end = begin + chunk_pixels(&j->cut, chunk);
+    for (int64_t pixel = begin; pixel < end; pixel += j->cut.stretch)
+        scale_pixels(j, plane, pixel, ds_minimum(end - pixel, j->cut.stretch), scale, shift);
     if (j->cut.floats % DS_BLOCK != 0 && chunk == j->cut.chunks - 1)
         scale_tail(j, plane, scale, shift);
 }
@@ -329,20 +334,29 @@ static void combine_tail(const job *j, int64_t plane, const float *abc)
     memcpy((float *)j->y->data + last, tail[2], (size_t)left * sizeof(float));
 }
 
+static void combine_pixels(const job *j, int64_t plane, int64_t pixel, int64_t count,
+                           const float *abc)
+{
+    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    float *y = pixels_to_write(j, plane, pixel, made);
+    j->slots->combine_pixels(read_pixels(j, j->g, plane, pixel, count, buffer[0]),
+                             read_pixels(j, j->x, plane, pixel, count, buffer[1]), abc,
+                             strength_at(j, plane, pixel), y, count);
+    if (ds_is_half(j->y))
+        ds_write_pixels(j->slots, j->y, plane, pixel, count, y);
+}
+
 static void combine_chunk(const job *j, int64_t plane, int64_t chunk)
 {
     float abc[3][DS_BLOCK], splat[DS_BLOCK];
-    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
     const float *const vectors[] = {j->a, j->b, j->c};
+    const int64_t begin = chunk * j->cut.chunk, end = begin + chunk_pixels(&j->cut, chunk);
     for (int i = 0; i < 3; i++) {
         const float *lanes = lanes_of(j, vectors[i], plane, splat);
         memcpy(abc[i], lanes, sizeof abc[i]);
     }
-    float *y = chunk_to_write(j, plane, chunk, made);
-    j->slots->combine_pixels(read_chunk(j, j->g, plane, chunk, buffer[0]),
-                             read_chunk(j, j->x, plane, chunk, buffer[1]), abc[0],
-                             strength_at(j, plane, chunk), y, chunk_pixels(&j->cut, chunk));
-    write_chunk(j, plane, chunk, y);
+    for (int64_t pixel = begin; pixel < end; pixel += j->cut.stretch)
+        combine_pixels(j, plane, pixel, ds_minimum(end - pixel, j->cut.stretch), abc[0]);
     if (j->cut.floats % DS_BLOCK != 0 && chunk == j->cut.chunks - 1)
         combine_tail(j, plane, abc[0]);
 }

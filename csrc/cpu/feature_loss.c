@@ -51,7 +51,7 @@ static job make_job(const ds_backend *backend, const ds_step *step, int mask)
              .target = step->in[1],
              .mask = mask_of(step, mask),
              .pairs = ds_is_blocked(x) ? ds_pairs_of(x, half) : (ds_pairs){1, 1, 1},
-             .chunk = half ? DS_STRETCH : CHUNK};
+             .chunk = half ? DS_HALF_CHUNK : CHUNK};
     j.planes = ds_is_blocked(x) ? x->shape.n * j.pairs.blocks : 1;
     j.floats = x->shape.h * x->shape.w * (ds_is_blocked(x) ? DS_BLOCK : x->shape.n * x->shape.c);
     j.chunks = (j.floats + j.chunk * DS_BLOCK - 1) / (j.chunk * DS_BLOCK);
@@ -82,7 +82,7 @@ static const float *weight_at(const job *j, int64_t plane, int64_t pixel)
 /* `count` pixels of a plane, and what is left behind them. */
 static double chunk_sum(const job *j, int64_t plane, int64_t pixel, int64_t count, int64_t tail)
 {
-    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    float buffer[2][DS_HALF_CHUNK_FLOATS], made[DS_HALF_CHUNK_FLOATS];
     const float *x = ds_read_pixels(j->slots, j->x, plane, pixel, count, buffer[0]);
     const float *target = ds_read_pixels(j->slots, j->target, plane, pixel, count, buffer[1]);
     const float *weight = weight_at(j, plane, pixel);

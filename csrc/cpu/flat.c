@@ -45,28 +45,33 @@ static void task(void *context, int64_t item, int worker)
 typedef struct maps {
     const ds_flat *flat;
     ds_pairs pairs;
-    int64_t stretches; /* of a block */
+    int64_t chunks; /* of a block */
 } maps;
 
-/* Item: one stretch of pixels of a pair of blocks. */
+static void apply_stretch(const ds_flat *flat, int64_t block, int64_t pixel, int64_t count)
+{
+    float buffer[DS_FLAT_INPUTS][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
+    const float *in[DS_FLAT_INPUTS];
+    float *y = ds_pixels_to_write(flat->y, block, pixel, made);
+    for (int i = 0; i < DS_FLAT_INPUTS; i++)
+        in[i] = ds_read_pixels(flat->slots, flat->in[i], block, pixel, count, buffer[i]);
+    flat->apply(flat, in, y, count * DS_BLOCK);
+    ds_write_pixels(flat->slots, flat->y, block, pixel, count, y);
+}
+
+/* Item: one chunk of pixels of a pair of blocks. */
 static void maps_task(void *context, int64_t item, int worker)
 {
     const maps *m = context;
-    const ds_flat *flat = m->flat;
-    const int64_t pixel = item % m->stretches * DS_STRETCH;
-    const int64_t left = flat->y->shape.h * flat->y->shape.w - pixel;
-    const int64_t count = left < DS_STRETCH ? left : DS_STRETCH;
-    float buffer[DS_FLAT_INPUTS][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
-    const float *in[DS_FLAT_INPUTS];
-    int64_t end, block = ds_pair_blocks(&m->pairs, item / m->stretches, &end);
+    const int64_t begin = item % m->chunks * DS_HALF_CHUNK;
+    const int64_t pixels = m->flat->y->shape.h * m->flat->y->shape.w;
+    int64_t end, first = ds_pair_blocks(&m->pairs, item / m->chunks, &end);
     (void)worker;
-    for (; block < end; block++) {
-        float *y = ds_pixels_to_write(flat->y, block, pixel, made);
-        for (int i = 0; i < DS_FLAT_INPUTS; i++)
-            in[i] = ds_read_pixels(flat->slots, flat->in[i], block, pixel, count, buffer[i]);
-        flat->apply(flat, in, y, count * DS_BLOCK);
-        ds_write_pixels(flat->slots, flat->y, block, pixel, count, y);
-    }
+    for (int64_t pixel = begin; pixel < begin + DS_HALF_CHUNK && pixel < pixels;
+         pixel += DS_STRETCH)
+        for (int64_t block = first; block < end; block++)
+            apply_stretch(m->flat, block, pixel,
+                          pixels - pixel < DS_STRETCH ? pixels - pixel : DS_STRETCH);
 }
 
 void ds_flat_run(ds_pool *pool, const ds_flat *flat)
@@ -81,6 +86,6 @@ void ds_flat_run(ds_pool *pool, const ds_flat *flat)
     }
     maps m = {.flat = flat,
               .pairs = ds_pairs_of(flat->y, true),
-              .stretches = (s.h * s.w + DS_STRETCH - 1) / DS_STRETCH};
-    ds_pool_run(pool, m.pairs.count * m.stretches, maps_task, &m);
+              .chunks = (s.h * s.w + DS_HALF_CHUNK - 1) / DS_HALF_CHUNK};
+    ds_pool_run(pool, m.pairs.count * m.chunks, maps_task, &m);
 }

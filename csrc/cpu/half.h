@@ -6,8 +6,12 @@
 
 #include "cpu/cpu.h"
 
-/* Pixels that are converted at once where a loop may stop anywhere. */
-enum { DS_STRETCH = 256, DS_STRETCH_FLOATS = DS_STRETCH * DS_BLOCK };
+enum {
+    DS_STRETCH = 32, /* pixels that are converted at once where a loop may stop anywhere: 2 KiB */
+    DS_STRETCH_FLOATS = DS_STRETCH * DS_BLOCK,
+    DS_HALF_CHUNK = 256, /* pixels that are summed, and handed out, together */
+    DS_HALF_CHUNK_FLOATS = DS_HALF_CHUNK * DS_BLOCK,
+};
 
 /* How the blocks of a map, or its planes, are handed out. */
 typedef struct ds_pairs {

@@ -75,18 +75,18 @@ typedef struct conversion {
     const ds_slots *slots;
     const ds_tensor *half, *floats;
     ds_pairs pairs;
-    int64_t stretches; /* of a block */
+    int64_t chunks; /* of a block */
     bool widen;
 } conversion;
 
-/* Item: one stretch of pixels of a pair of blocks. */
+/* Item: one chunk of pixels of a pair of blocks. */
 static void convert_task(void *context, int64_t item, int worker)
 {
     const conversion *c = context;
-    const int64_t pixel = item % c->stretches * DS_STRETCH;
+    const int64_t pixel = item % c->chunks * DS_HALF_CHUNK;
     const int64_t left = c->half->shape.h * c->half->shape.w - pixel;
-    const int64_t count = left < DS_STRETCH ? left : DS_STRETCH;
-    int64_t end, block = ds_pair_blocks(&c->pairs, item / c->stretches, &end);
+    const int64_t count = left < DS_HALF_CHUNK ? left : DS_HALF_CHUNK;
+    int64_t end, block = ds_pair_blocks(&c->pairs, item / c->chunks, &end);
     (void)worker;
     for (; block < end; block++) {
         float *floats = ds_pixels_to_write(c->floats, block, pixel, NULL);
@@ -104,9 +104,9 @@ static void convert(ds_backend *backend, const ds_tensor *half, const ds_tensor 
                     .half = half,
                     .floats = floats,
                     .pairs = ds_pairs_of(half, true),
-                    .stretches = (pixels + DS_STRETCH - 1) / DS_STRETCH,
+                    .chunks = (pixels + DS_HALF_CHUNK - 1) / DS_HALF_CHUNK,
                     .widen = widen};
-    ds_pool_run(backend->pool, c.pairs.count * c.stretches, convert_task, &c);
+    ds_pool_run(backend->pool, c.pairs.count * c.chunks, convert_task, &c);
 }
 
 void ds_cpu_widen(ds_backend *backend, const ds_tensor *half, const ds_tensor *floats)
