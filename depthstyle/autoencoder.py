@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
-from depthstyle.errors import NumericalError, WeightsError
-from depthstyle.memory import free_memory
+from depthstyle.errors import DeviceOutOfMemory, NumericalError, WeightsError
 from depthstyle.networks import build
 from depthstyle.objective import Engine
 from depthstyle.progress import progress_bar
@@ -172,17 +171,23 @@ class Autoencoder:
             return self._plans[size]
         while len(self._plans) >= _MOST_PLANS:
             self._plans.popitem(last=False)
-        graph, features = self._encoder_graph(size)
-        painted = self._decode(graph, self._adain(graph, features))
-        self._plans[size] = self._engine.compile(graph, [painted])
+        self._plans[size] = self._engine.compile(*self._whole_graph(size))
         return self._plans[size]
+
+    def _whole_graph(self, size: tuple[int, int]) -> tuple[Any, list[Any]]:
+        graph, features = self._encoder_graph(size)
+        return graph, [self._decode(graph, self._adain(graph, features))]
 
     def _choose_tile(self, size: tuple[int, int]) -> int:
         """Return the side of the largest tiles whose plan fits into half of the free memory."""
-        needed, budget = self._whole_plan(size).bytes, free_memory() / 2
-        if needed <= budget:
+        try:
+            needed, placed = self._whole_plan(size).bytes, self._engine.on_gpu
+        except DeviceOutOfMemory:
+            needed, placed = self._engine.compile(*self._whole_graph(size), dry=True).bytes, False
+        budget = self._engine.free_memory() / 2
+        if placed or needed <= budget:
             return max(size)
-        del self._plans[size]
+        self._plans.pop(size, None)
         pixels, margins = size[0] * size[1] * budget / needed, 2 * _MARGIN * STRIDE
         fitting = (side for side in _TILES if (side + margins) ** 2 <= pixels)
         return next(fitting, _TILES[-1])

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core
-from depthstyle.errors import OutOfMemory
+from depthstyle.errors import DeviceOutOfMemory, OutOfMemory
+from depthstyle.images import scaled_size
 from depthstyle.memory import free_memory, peak_memory, resident_memory
 from depthstyle.objective import Engine
 
@@ -28,8 +29,17 @@ best one, the start, and the one that is shown."""
 _SPARE = 2 << 20
 """What Python itself takes for a run."""
 
+_SPARE_OF_GPU = 32 << 20
+"""What CUDA and cuDNN take for a run."""
+
 _PAIR_BYTES = 256 << 20
 """Size of the pairs of L-BFGS whose time is measured: more than a cache holds."""
+
+_LESS = 0.98
+"""Where a size that should fit does not, how much smaller the next is that is tried."""
+
+_LEAST = 32
+"""Pixels; smaller pictures are not advised."""
 
 _PROBE_SECONDS, _PROBE_STEPS = 2.0, 16
 """How long the iterations of each size are measured."""
@@ -45,10 +55,13 @@ class Estimate:
         Time from the first iteration to the last.
     bytes : int
         The most memory that the process will have at a time, Python and pictures included.
+    gpu_bytes : int
+        The most memory of a GPU that it will have.
     """
 
     seconds: float
     bytes: int
+    gpu_bytes: int = 0
 
     def __str__(self) -> str:
         minutes, seconds = divmod(round(self.seconds), 60)
@@ -56,14 +69,16 @@ class Estimate:
         words = [f"{hours} h" if hours else "", f"{minutes} min" if hours or minutes else ""]
         exact = f"{self.seconds:.1f} s" if self.seconds < 10 else f"{seconds} s"
         words.append("" if hours else exact)
-        return f"{' '.join(filter(None, words))}, {self.bytes / 2**20:.0f} MiB"
+        gpu = f", {_mib(self.gpu_bytes)} of the GPU" if self.gpu_bytes else ""
+        return f"{' '.join(filter(None, words))}, {_mib(self.bytes)}{gpu}"
 
 
 class _Unrun:
     """Stands in for a plan: its outputs are ones."""
 
-    def __init__(self, plan: Any, kept: list[int]) -> None:
-        self.bytes, self._kept = plan.bytes, kept
+    def __init__(self, plan: Any, on_gpu: bool, kept: list[int]) -> None:
+        self.bytes = 0 if on_gpu else plan.bytes
+        self._kept = kept
         self._shapes = [node.shape for node in plan.outputs]
 
     def run(self, _: Mapping[str, Any]) -> list[Array]:
@@ -79,44 +94,61 @@ class _Sketch(Engine):
     plans: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
 
-    def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
+    def compile(self, graph: Any, outputs: Sequence[Any], *, dry: bool = True) -> Any:
         """Compile, note the size, and return a stand-in."""
-        plan = _Unrun(super().compile(graph, outputs), self.kept)
+        plan = super().compile(graph, outputs, dry=True)
         self.plans.append(plan.bytes)
-        return plan
+        return _Unrun(plan, self.on_gpu, self.kept)
 
 
-def memory_of(session: Session, iterations: int | None = None) -> int:
-    """Return the bytes that a session will take besides what it has before its first step.
+def memory_of(
+    session: Session, iterations: int | None = None, size: tuple[int, int] | None = None
+) -> tuple[int, int]:
+    """Return what a session will take besides what it has before its first step.
 
-    With `iterations` only what so many at its last size write to: the system gives no memory for
-    the part of L-BFGS's history that stays empty.
+    Parameters
+    ----------
+    session : Session
+        It stays as it is.
+    iterations : int, optional
+        Count only what so many at its last size write to: the system gives no memory for the part
+        of L-BFGS's history that stays empty.
+    size : (int, int), optional
+        Height and width of another result than the session's.
+
+    Returns
+    -------
+    (int, int)
+        Bytes of this process's memory and of the GPU's.
     """
-    engine = session._engine
+    engine, stage = session._engine, session._stages[-1]
     sketch = _Sketch(engine.device, engine.threads, engine.precision, engine.optimizer)
-    last = len(session._stages) - 1
-    start = np.zeros((1, 3, *session._stages[last].size), np.float32)
-    _, optimiser = session._prepare_stage(last, start, sketch)
+    trial = copy.copy(session)
+    trial._stages = [stage if size is None else stage.resized(session.perception, size)]
+    start = np.zeros((1, 3, *trial._stages[0].size), np.float32)
+    _, optimiser = trial._prepare_stage(0, start, sketch)
     pictures = _PICTURES + ("laplacian" in session.weights)  # whose target is a picture
     unused = 0 if iterations is None else optimiser.unused_after(iterations)
-    most = max(optimiser.bytes - unused + pictures * start.nbytes, *sketch.plans)
-    return most + sum(sketch.kept) + _SPARE
+    most, gpu = optimiser.bytes - unused + pictures * start.nbytes, 0
+    if engine.on_gpu:
+        gpu = max(sketch.plans) + _SPARE_OF_GPU
+    else:
+        most = max(most, *sketch.plans)
+    return most + sum(sketch.kept) + _SPARE, gpu
 
 
 def check_memory(session: Session) -> None:
     """Refuse a session that will not fit, before its first step.
 
-    A device's own memory is asked for when the plan is made.
-
     Raises
     ------
-    OutOfMemory
+    OutOfMemory, DeviceOutOfMemory
         It needs more than there is.
     """
-    if session._engine.backend == "cuda":
-        return
     try:
-        needed, free = memory_of(session), free_memory()
+        (needed, needed_of_gpu), free = memory_of(session), free_memory()
+    except DeviceOutOfMemory:
+        raise
     except MemoryError as error:
         raise OutOfMemory(f"{error}; this process may take {_mib(free_memory())} more") from None
     if needed > free:
@@ -124,6 +156,29 @@ def check_memory(session: Session) -> None:
             f"this run needs {_mib(needed)}, this process may take {_mib(free)} more; use a "
             "smaller size, fewer styles or a shorter history"
         )
+    if needed_of_gpu > (free := session._engine.free_memory()):
+        raise DeviceOutOfMemory(
+            f"this run needs {_mib(needed_of_gpu)} of the GPU's memory, of which {_mib(free)} are "
+            f"free; {_advice(session, needed_of_gpu, free)}, or device='cpu'"
+        )
+
+
+def _advice(session: Session, needed: int, free: int) -> str:
+    """Name the largest size of a session's result that fits into a GPU's free memory."""
+    height, width = session._stages[-1].size
+
+    def memory_at(longest: int) -> int:
+        return memory_of(session, scaled_size(height, width, longest=longest))[1]
+
+    # Memory is a constant and a part for each pixel, but for what is rounded up.
+    longest, half = max(height, width), max(height, width) // 2
+    constant = (4 * memory_at(half) - needed) / 3
+    fitting = int(longest * max((free - constant) / (needed - constant), 0) ** 0.5)
+    if fitting < _LEAST:
+        return "end other programs that use it"
+    while memory_at(fitting) > free:
+        fitting = int(fitting * _LESS)
+    return f"use a size of {fitting} or less"
 
 
 def time_of(session: Session) -> float:
@@ -183,8 +238,9 @@ def estimate_session(session: Session) -> Estimate:
         It would need more memory than there is.
     """
     check_memory(session)
-    peak = resident_memory() + memory_of(session, session.preset.iterations)
-    return Estimate(time_of(session), peak)
+    needed, needed_of_gpu = memory_of(session, session.preset.iterations)
+    peak = resident_memory() + needed
+    return Estimate(time_of(session), peak, needed_of_gpu)
 
 
 def estimate_painter(painter: Any, content: ArrayLike, depth: ArrayLike | None = None) -> Estimate:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core, networks
-from depthstyle.errors import NumericalError, OutOfMemory, WeightsError
+from depthstyle.errors import DeviceOutOfMemory, NumericalError, OutOfMemory, WeightsError
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.memory import free_memory
 from depthstyle.methods import Painted
@@ -149,13 +149,13 @@ class FastPainter:
 
         rows = self._tile or max(_LEAST_TILE, _STRIP_PIXELS // size[1])
         runner = StripRunner(self._weights, self._engine, rows)
-        needed, free = runner.bytes(*size), free_memory()
-        if needed > free:
-            fitting = int(max(size) * (free / needed) ** 0.5)
-            raise OutOfMemory(
-                f"content: {size[0]}x{size[1]} pixels need {needed >> 20} MiB even in strips, this "
-                f"process may take {free >> 20} MiB more; use a size of {fitting} or less"
-            )
+        needed, of_plans = runner.bytes(*size)
+        if self._engine.on_gpu:
+            free = self._engine.free_memory()
+            _check_memory(size, of_plans, free, "the GPU has", DeviceOutOfMemory)
+        else:
+            needed += of_plans
+        _check_memory(size, needed, free_memory(), "this process may take", OutOfMemory)
         return runner.run(planes, progress)
 
     def _compile(self, size: tuple[int, int]) -> bool:
@@ -170,7 +170,7 @@ class FastPainter:
             plan = self._engine.compile(graph, list(outputs.values()))
         except MemoryError:
             return False
-        if plan.bytes > free_memory() / 2:
+        if not self._engine.on_gpu and plan.bytes > free_memory() / 2:
             return False
         self._plan, self._plan_size = plan, size
         return True
@@ -185,6 +185,17 @@ class FastPainter:
             "preserve_colour": self._preserve_colour,
             **self._engine.recipe,
         }
+
+
+def _check_memory(
+    size: tuple[int, int], needed: int, free: int, whose: str, error: type[OutOfMemory]
+) -> None:
+    if needed > free:
+        fitting = int(max(size) * (free / needed) ** 0.5)
+        raise error(
+            f"content: {size[0]}x{size[1]} pixels need {needed >> 20} MiB even in strips, {whose} "
+            f"{free >> 20} MiB more; use a size of {fitting} or less"
+        )
 
 
 def _read(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core, devices, losses
+from depthstyle.memory import free_memory
 from depthstyle.networks import FeatureNetwork, Weights
 from depthstyle.networks.depth_network import DepthNetwork
 from depthstyle.networks.network import Name
@@ -68,27 +69,39 @@ class Engine:
     @property
     def processor(self) -> str:
         """What the last bits of a result depend on: ``cpu avx512`` or ``NVIDIA H200``."""
-        if self.backend == "cuda":
+        if self.on_gpu:
             return devices.gpu_name(self.device)
         return f"cpu {_core.cpu_levels()[-1]}" if self.backend == "cpu" else self.backend
 
     @property
     def description(self) -> str:
         """What computes: ``cpu avx512, 2 threads, fp32`` or ``NVIDIA H200, cuda:0, bf16``."""
-        if self.backend == "cuda":
+        if self.on_gpu:
             return f"{self.processor}, {self.device}, {self.effective_precision}"
         threads = _core.get_num_threads() if self.threads is None else self.threads
         count = f"{threads} thread{'s' if threads > 1 else ''}"
         return f"{self.processor}, {count}, {self.effective_precision}"
 
-    def compile(self, graph: Any, outputs: Sequence[Any]) -> Any:
-        """Compile the nodes of a graph into a plan."""
+    @property
+    def on_gpu(self) -> bool:
+        """Whether plans lie in the memory of a GPU."""
+        return self.backend == "cuda"
+
+    def free_memory(self) -> int:
+        """Return the bytes that plans can still take."""
+        if self.on_gpu:
+            return _core.cuda_memory(devices.ordinal(self.device))[0]
+        return free_memory()
+
+    def compile(self, graph: Any, outputs: Sequence[Any], *, dry: bool = False) -> Any:
+        """Compile the nodes of a graph into a plan; a dry one cannot run, but has its bytes."""
         return graph.compile(
             list(outputs),
             backend=self.backend,
             ordinal=devices.ordinal(self.device),
             precision=self.effective_precision,
             threads=self.threads,
+            dry=dry,
         )
 
 

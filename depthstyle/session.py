@@ -55,6 +55,17 @@ class _Stage:
     content_masks: Mapping[str, Array] | None
     style_masks: list[Mapping[str, Array] | None]
 
+    def resized(self, perception: Perception, size: tuple[int, int]) -> _Stage:
+        """Return a stage of another size with masks of ones, to see what it would take."""
+
+        def ones(masks: Mapping[str, Array] | None) -> Mapping[str, Array] | None:
+            if masks is None:
+                return None
+            shapes = perception.shapes(size, list(masks))
+            return {layer: np.ones(shape[2:], np.float32) for layer, shape in shapes.items()}
+
+        return _Stage(size, ones(self.content_masks), [ones(masks) for masks in self.style_masks])
+
 
 class Session:
     """Stylise a picture step by step, changing the weights on the way if wanted.
@@ -255,8 +266,10 @@ class Session:
         NumericalError
             A loss became NaN or infinite; it names the iteration and the layer, and `image` is
             the last good picture.
-        OutOfMemory
+        OutOfMemory, DeviceOutOfMemory
             Before the first iteration: the run needs more memory than there is.
+        DeviceLost
+            The GPU failed; `image` is the picture before, and this process cannot go on.
         """
         check_count("count", count)
         with HeldInterrupt() as interrupt, self._alone():

@@ -85,8 +85,8 @@ class StripRunner:
         self._quarter_rows = max(rows // _QUARTER, 1)
         self._moments: dict[int, tuple[Array, Array]] = {}
 
-    def bytes(self, height: int, width: int) -> int:
-        """Return about how much memory a picture takes."""
+    def bytes(self, height: int, width: int) -> tuple[int, int]:
+        """Return about how much memory the arrays of a picture take, and the plans of a strip."""
         margin = 2 * self._weights.form.margin
         quarter = -(-(height + margin) // _QUARTER) * -(-(width + margin) // _QUARTER)
         weights = (self._weights[f"{layer.conv}.weight"] for layer in self._layers if layer.conv)
@@ -96,8 +96,8 @@ class StripRunner:
         graph = _core.Graph()
         strip = graph.input("strip", (1, 3, min(rows, height), width))
         output = JOHNSON.add(graph, strip, self._weights, JOHNSON.layers)
-        plan = self._engine.compile(graph, list(output.values()))
-        return 4 * (maps + pictures) + plan.bytes
+        plan = self._engine.compile(graph, list(output.values()), dry=True)
+        return 4 * (maps + pictures), plan.bytes
 
     def run(self, planes: Array, progress: str | None = None) -> Array:
         """Return what the network makes of planes (1, 3, H, W).

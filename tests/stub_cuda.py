@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+HERE = Path(__file__).parent
+
 DRIVER = """
 #include <stdio.h>
 __attribute__((constructor)) static void tell(void) { fputs("driver loaded\\n", stderr); }

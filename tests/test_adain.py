@@ -107,7 +107,7 @@ def test_tiles_give_the_same_picture(size, tile):
 
 
 def test_tiles_are_chosen_where_memory_is_short(monkeypatch):
-    from depthstyle import autoencoder
+    from depthstyle import autoencoder, objective
 
     content = seeded.picture(3, 300, 310)
     whole = paint(content=content)
@@ -118,7 +118,7 @@ def test_tiles_are_chosen_where_memory_is_short(monkeypatch):
         "_paint_tiles",
         lambda self, *args: tiles.append(args[2]) or inside(self, *args),
     )
-    monkeypatch.setattr(autoencoder, "free_memory", lambda: 1 << 20)
+    monkeypatch.setattr(objective, "free_memory", lambda: 1 << 20)
     np.testing.assert_allclose(paint(content=content), whole, rtol=0, atol=LSB / 10)
     assert tiles == [256 // 8]
 

@@ -89,3 +89,96 @@ def test_a_lost_device_leaves_the_last_checkpoint(lose_device, tmp_path):
         again.resume(path)
     assert again.iteration == 2
     assert np.isfinite(again.step(2)).all()
+
+
+SCARCE = """
+import sys
+sys.path[:0] = {paths!r}
+import depthstyle as ds
+import seeded
+from depthstyle import _core
+_core.load_cuda({library!r})
+content, style = seeded.picture(1, 160, 120), seeded.picture(2, 40, 40)
+def session(**size):
+    settings = {{"depth": seeded.depth(160, 120), **{settings!r}, **size}}
+    return ds.Session(content, style, device="cuda", **settings)
+{script}
+"""
+
+
+def run_scarce(library, megabytes, script, **settings):
+    """Run a script on a device with so much memory; `session` makes a session of 160x120 pixels."""
+    paths = [str(path) for path in (stub_cuda.HERE, stub_cuda.HERE.parent)]
+    settings = {"iterations": 2, "scales": 2, "precision": "fp32", **settings}
+    text = SCARCE.format(paths=paths, library=str(library), settings=settings, script=script)
+    limit = str(int(megabytes * 2**20))
+    done = stub_cuda.run(text, stub_cuda.HERE, DEPTHSTYLE_EMULATED_BYTES=limit)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ASK = """
+from depthstyle import estimates
+try:
+    session().step()
+except ds.DeviceOutOfMemory as error:
+    print(error)
+    fitting = int(str(error).partition("use a size of ")[2].split()[0])
+    for size in (fitting, int(fitting * 1.05)):
+        needed = estimates.memory_of(session(size=size))[1]
+        print(size, needed <= _core.cuda_memory(0)[0])
+"""
+
+
+@pytest.mark.parametrize("settings", [{}, {"style_masks": "sigmoid"}])
+def test_a_run_that_does_not_fit_names_the_largest_size_that_does(library, settings):
+    """It is the last of two scales that does not fit, and nothing was computed before."""
+    out = run_scarce(library, 40, ASK, **settings)
+    said, fits, too_large = out.splitlines()
+    assert "of the GPU's memory, of which 40 MiB are free; use a size of " in said
+    assert said.endswith(" or less, or device='cpu'")
+    assert fits.endswith("True") and too_large.endswith("False")
+
+
+def test_memory_that_other_programs_have(library):
+    script = "try:\n    session().step()\nexcept MemoryError as error:\n    print(error)"
+    out = run_scarce(library, 33, script)
+    assert "33 MiB are free; end other programs that use it, or device='cpu'" in out
+
+
+TILES = """
+from depthstyle import methods
+painter = methods.make_painter("adain", [style], style_size=None, device="cuda", precision="fp32")
+for size in ((96, 96), (600, 400)):
+    print(painter._autoencoder._choose_tile(size))
+"""
+STRIPS = """
+import johnson_files
+from depthstyle import methods
+weights = johnson_files.weights("pytorch-examples")
+painter = methods.make_painter("fast", [], weights=weights, device="cuda", precision="fp32")
+print(painter._compile((96, 96)), painter._compile((800, 800)))
+try:
+    painter.paint(seeded.picture(1, 900, 900))
+except ds.DeviceOutOfMemory as error:
+    print(error)
+"""
+
+
+def test_a_network_takes_parts_of_a_picture_that_does_not_fit(library):
+    assert run_scarce(library, 12, TILES) == "96\n256\n"
+    fits, said = run_scarce(library, 24, STRIPS).splitlines()
+    assert fits == "True False"
+    assert said.startswith("content: 900x900 pixels need ") and "MiB more; use a size of" in said
+
+
+def test_a_dry_plan_has_a_size_and_no_memory(library):
+    before, _ = _core.cuda_memory(0)
+    graph = _core.Graph()
+    x = graph.input("x", (1, 8, 64, 64), kind="map")
+    plan = graph.compile([graph.activation(x)], backend="cuda", dry=True)
+    assert plan.bytes >= 8 * 64 * 64 * 4
+    free, total = _core.cuda_memory(0)
+    assert before - 256 < free < total
+    with pytest.raises(ValueError, match="was compiled dry"):
+        plan.run({"x": np.zeros(x.shape, np.float32)})

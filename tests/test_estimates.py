@@ -25,11 +25,13 @@ def test_estimate_tells_time_and_memory(method):
 
 
 def test_estimates_grow_with_what_is_asked(monkeypatch):
-    base = estimates.memory_of(session())
+    base, of_gpu = estimates.memory_of(session())
     pixels = CONTENT.nbytes
-    assert estimates.memory_of(session(history=200)) - base == 2 * 100 * pixels
-    assert estimates.memory_of(session(size=192)) > 2 * base
-    assert estimates.memory_of(session(scales=1)) == base
+    assert of_gpu == 0
+    assert estimates.memory_of(session(history=200))[0] - base == 2 * 100 * pixels
+    assert estimates.memory_of(session(size=192))[0] > 2 * base
+    assert estimates.memory_of(session(scales=1))[0] == base
+    assert estimates.memory_of(session(), (192, 160)) == estimates.memory_of(session(size=192))
 
 
 def test_a_history_that_stays_empty_is_reserved_but_takes_no_memory():
@@ -108,7 +110,7 @@ def test_an_estimate_in_words(seconds, text):
 
 def test_too_little_memory_is_an_error_before_the_first_iteration(monkeypatch):
     run = session()
-    needed = estimates.memory_of(run)
+    needed, _ = estimates.memory_of(run)
     monkeypatch.setattr(estimates, "free_memory", lambda: needed - 1)
     with pytest.raises(ds.OutOfMemory, match=r"needs \d+ MiB, .* may take \d+ MiB more; use a"):
         run.step()

@@ -103,6 +103,7 @@ typedef struct ds_loop {
 typedef struct ds_device {
     ds_code (*allocate)(ds_backend *backend, size_t bytes, void *memory, ds_status *status);
     void (*release)(ds_backend *backend, void *memory);
+    ds_code (*memory)(ds_backend *backend, size_t *free_bytes, size_t *total, ds_status *status);
     void (*fill)(ds_backend *backend, void *memory, int byte, size_t bytes);
     void (*read)(ds_backend *backend, void *host, const void *memory, size_t bytes);
     void (*write)(ds_backend *backend, void *memory, const void *host, size_t bytes);
@@ -158,8 +159,9 @@ typedef struct ds_cuda_options {
 typedef ds_code ds_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc *alloc,
                                ds_backend **backend, ds_status *status);
 enum {
-    DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 1000u +
-        (unsigned)(sizeof(ds_step) + sizeof(ds_cuda_options)),
+    DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 10000u +
+        (unsigned)(sizeof(ds_step) + sizeof(ds_backend) + sizeof(ds_device) +
+                   sizeof(ds_cuda_options)),
 };
 
 /* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels

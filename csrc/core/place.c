@@ -156,6 +156,8 @@ ds_code ds_plan_place(ds_plan *plan, ds_status *status)
             (ds_life){.first = step, .last = step, .bytes = plan->steps[step].workspace_bytes};
     DS_TRY(ds_memplan(plan->alloc, plan->lives, plan->values, !plan->options.no_reuse,
                       plan->offsets, &plan->arena_bytes, status));
+    if (plan->options.dry)
+        goto exit;
     DS_TRY(ds_arena_create(plan, status));
     assign(plan, workspaces);
 exit:

@@ -146,7 +146,8 @@ ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *
     DS_TRY(find_kernels(plan, status));
     DS_TRY(prepare_kernels(plan, status));
     DS_TRY(ds_plan_place(plan, status));
-    fill_leaves(plan);
+    if (!options.dry)
+        fill_leaves(plan);
 exit:
     if (status->code != DS_OK)
         ds_plan_destroy(&plan);

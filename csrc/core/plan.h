@@ -12,6 +12,7 @@ typedef struct ds_plan_options {
     const ds_id *check; /* nodes that must stay finite, read right after they are computed */
     size_t checks;
     ds_precision precision;
+    bool dry;      /* to see its size: it has no memory for tensors and cannot run */
     bool no_reuse; /* a place of its own for every tensor (tests) */
     bool poison;   /* dead tensors are filled with NaN, guard zones are watched (tests) */
 } ds_plan_options;

@@ -109,6 +109,11 @@ void release(ds_backend *backend, void *memory)
     *address = NULL;
 }
 
+ds_code memory_left(ds_backend *, size_t *free_bytes, size_t *total, ds_status *status)
+{
+    return check(cudaMemGetInfo(free_bytes, total), "asking for its memory", status);
+}
+
 void fill(ds_backend *backend, void *memory, int byte, size_t size)
 {
     const cudaStream_t stream = ds_cuda_of(backend)->stream;
@@ -239,6 +244,7 @@ void advance(ds_backend *backend, const ds_loop *loop)
 
 const ds_device DEVICE = {.allocate = allocate,
                           .release = release,
+                          .memory = memory_left,
                           .fill = fill,
                           .read = ds_transfer_read,
                           .write = ds_transfer_write,

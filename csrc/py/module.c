@@ -176,6 +176,9 @@ PyDoc_STRVAR(
 
 PyDoc_STRVAR(has_cuda_doc, "has_cuda()\n\nWhether load_cuda was called with success.");
 
+PyDoc_STRVAR(cuda_memory_doc,
+             "cuda_memory(ordinal)\n\nFree bytes and all bytes of a GPU's memory.");
+
 static PyMethodDef functions[] = {
     {"set_num_threads", set_num_threads, METH_O, set_threads_doc},
     {"get_num_threads", get_num_threads, METH_NOARGS, get_threads_doc},
@@ -183,6 +186,7 @@ static PyMethodDef functions[] = {
     {"ops", ops, METH_NOARGS, ops_doc},
     {"load_cuda", ds_load_cuda, METH_VARARGS, load_cuda_doc},
     {"has_cuda", ds_has_cuda, METH_NOARGS, has_cuda_doc},
+    {"cuda_memory", ds_cuda_memory, METH_O, cuda_memory_doc},
     {"memory_plan", ds_memory_plan, METH_VARARGS, memory_plan_doc},
     {0},
 };

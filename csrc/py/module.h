@@ -31,6 +31,8 @@ PyObject *ds_memory_plan(PyObject *module, PyObject *args);
 /* cuda_library.c */
 PyObject *ds_load_cuda(PyObject *module, PyObject *args);
 PyObject *ds_has_cuda(PyObject *module, PyObject *none);
+PyObject *ds_cuda_memory(PyObject *module, PyObject *ordinal);
+#define DS_CUDA_NOT_LOADED "cuda: the library of this backend is not loaded"
 
 /* Raises the exception for a failed status and returns NULL. `graph` names the node; may be NULL.
  */

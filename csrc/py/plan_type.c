@@ -20,6 +20,7 @@ typedef struct ds_py_plan {
     size_t nodes;         /* of the graph when it was compiled */
     unsigned char *given; /* (nodes) the input has a value */
     pid_t process;        /* where the threads of the pool live */
+    bool dry;             /* it has a size and nothing else */
     bool running;
 } ds_py_plan;
 
@@ -36,7 +37,7 @@ typedef struct poll_context {
 typedef struct compile_options {
     const char *backend, *dtype, *level, *precision;
     int threads, ordinal;
-    int reuse, poison;
+    int dry, reuse, poison;
 } compile_options;
 
 /* A clock that no one sets. */
@@ -77,6 +78,9 @@ static bool is_free(ds_py_plan *self)
     if (!in_this_process(self))
         PyErr_SetString(busy, "plan: was compiled in another process, whose threads a fork does "
                               "not copy; compile it again in this one, or start it with 'spawn'");
+    else if (self->dry)
+        PyErr_SetString(PyExc_ValueError, "plan: was compiled dry, to see its size; compile it "
+                                          "without dry to run it");
     else if (self->running)
         PyErr_SetString(busy, "plan: is running in another thread; wait for it or compile another");
     else
@@ -136,8 +140,7 @@ static bool check_options(const ds_module_state *state, const compile_options *o
     else if (options->ordinal < 0)
         PyErr_Format(PyExc_ValueError, "compile: ordinal=%d must be at least 0", options->ordinal);
     else if (cuda && !state->cuda_create)
-        PyErr_SetString(state->backend_unavailable,
-                        "cuda: the library of this backend is not loaded");
+        PyErr_SetString(state->backend_unavailable, DS_CUDA_NOT_LOADED);
     else
         return true;
     return false;
@@ -170,6 +173,7 @@ static bool build(ds_py_plan *self, const compile_options *options, const ds_id 
     const ds_plan_options plan_options = {.check = check,
                                           .checks = checks,
                                           .precision = precision_of(options->precision),
+                                          .dry = options->dry != 0,
                                           .no_reuse = !options->reuse,
                                           .poison = options->poison != 0};
     if (!choose_level(options->level, &level))
@@ -205,6 +209,7 @@ static PyObject *plan_new(ds_py_graph *graph, PyObject *outputs, PyObject *check
     self->alloc = continued(&graph->alloc);
     self->nodes = graph->graph.count;
     self->process = getpid();
+    self->dry = options->dry != 0;
     const bool built = ds_nodes_read(outputs, graph, "compile: outputs", &self->alloc,
                                      &self->outputs, &self->count) &&
                        (!check || ds_nodes_read(check, graph, "compile: check", &self->alloc,
@@ -218,22 +223,23 @@ static PyObject *plan_new(ds_py_graph *graph, PyObject *outputs, PyObject *check
 
 const char ds_graph_compile_doc[] =
     "compile(outputs, *, backend='cpu', ordinal=0, dtype='float32', precision='fp32', "
-    "threads=None, cpu_level=None, check=(), reuse=True, poison=False)\n\n"
+    "threads=None, cpu_level=None, check=(), dry=False, reuse=True, poison=False)\n\n"
     "A Plan that computes the nodes of outputs.\n"
-    "check names scalars that must stay finite. reuse=False and poison=True are for tests.";
+    "check names scalars that must stay finite. With dry=True the plan cannot run, but has bytes.\n"
+    "reuse=False and poison=True are for tests.";
 
 PyObject *ds_graph_compile(PyObject *graph, PyObject *args, PyObject *keywords)
 {
     static char *const names[] = {"outputs",   "backend", "ordinal",   "dtype",
                                   "precision", "threads", "cpu_level", "check",
-                                  "reuse",     "poison",  NULL};
+                                  "dry",       "reuse",   "poison",    NULL};
     compile_options options = {
         .backend = "cpu", .dtype = "float32", .precision = "fp32", .reuse = true};
     PyObject *outputs = NULL, *threads = Py_None, *check = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$sissOzOpp:compile", (char **)names,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|$sissOzOppp:compile", (char **)names,
                                      &outputs, &options.backend, &options.ordinal, &options.dtype,
                                      &options.precision, &threads, &options.level, &check,
-                                     &options.reuse, &options.poison) ||
+                                     &options.dry, &options.reuse, &options.poison) ||
         !check_options(ds_state(graph), &options) ||
         !ds_read_threads(ds_state(graph), threads, &options.threads))
         return NULL;
