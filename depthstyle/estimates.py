@@ -185,7 +185,7 @@ def _advice(session: Session, needed: int, free: int) -> str:
     height, width = session._stages[-1].size
 
     def memory_at(longest: int) -> int:
-        return memory_of(session, scaled_size(height, width, longest=longest))[1]
+        return memory_of(session, size=scaled_size(height, width, longest=longest))[1]
 
     # Memory is a constant and a part for each pixel, but for what is rounded up.
     longest, half = max(height, width), max(height, width) // 2
