@@ -17,6 +17,7 @@ DEPTHSTYLE_CUDA_ARCHITECTURES=80,90,100
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,7 @@ INSTRUCTIONS = {
     """,
 }
 
+OLDEST_CUDNN = (9, 8)
 CUDA_LIBRARY = "libdepthstyle_cuda.so"
 CUDA_NEEDS = (
     *("csrc/base/alloc.c", "csrc/base/status.c", "csrc/core/resample.c"),
@@ -157,9 +159,22 @@ def find_cudnn() -> Path | None:
     """
     installed = Path(sysconfig.get_paths()["purelib"], "nvidia", "cudnn")
     for folder in (os.environ.get("CUDNN_PATH"), installed, "/usr", "/usr/local"):
-        if folder and Path(folder, "include", "cudnn.h").is_file():
+        if folder and Path(folder, "include", "cudnn.h").is_file() and is_new(Path(folder)):
             return Path(folder)
     return None
+
+
+def is_new(cudnn: Path) -> bool:
+    """Whether the headers of a folder are of cuDNN 9.8 or newer, as far as they tell."""
+    header = cudnn / "include" / "cudnn_version.h"
+    text = header.read_text() if header.is_file() else ""
+    found = [re.search(rf"#define CUDNN_{name} (\d+)", text) for name in ("MAJOR", "MINOR")]
+    if not all(found):
+        return True
+    if tuple(int(number[1]) for number in found) >= OLDEST_CUDNN:
+        return True
+    print(f"cuDNN in {cudnn} is older than {'.'.join(map(str, OLDEST_CUDNN))}: passed over")
+    return False
 
 
 def build_cuda(target: Path, temporary: Path) -> None:
