@@ -1,10 +1,10 @@
 PYTHON ?= python3
 SOURCES := $(shell git ls-files 'csrc/*.c' 'csrc/*.h' 'csrc/*.cu' 'tests/cuda_emulator/*.[ch]*')
 
-.PHONY: help build debug sanitize test size bench format lint stub reliability
+.PHONY: help build debug sanitize test size bench format lint stub reliability gpu-check
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST)
 
 build:          ## compile the engine into the checkout, only what changed
 	$(PYTHON) setup.py -q build_ext --inplace
@@ -24,6 +24,9 @@ size: build     ## what the budgets are about: files, functions, comments, the m
 
 bench: build    ## the main benchmark beside PyTorch
 	$(PYTHON) bench/bench_methods.py gatys --size 512
+
+gpu-check:      ## on a machine with an NVIDIA GPU: build, test, watch and measure; half an hour
+	PYTHON=$(PYTHON) .ci/gpu
 
 format:         ## format C and Python
 	clang-format -i $(SOURCES)

@@ -260,13 +260,10 @@ def estimate_session(session: Session) -> Estimate:
     return Estimate(time_of(session), peak, needed_of_gpu)
 
 
-def estimate_painter(
-    painter: Any, content: ArrayLike, depth: ArrayLike | None = None, *, before: int = 0
-) -> Estimate:
+def estimate_painter(painter: Any, content: ArrayLike, depth: ArrayLike | None = None) -> Estimate:
     """Return what painting a photograph will take; parameters and errors as `Painter.paint`.
 
-    A method that does not iterate is measured by painting once. `before` is the most memory that
-    the process had while the painter was made, which counts, too.
+    A method that does not iterate is measured by painting once.
 
     Raises
     ------
@@ -274,13 +271,12 @@ def estimate_painter(
         It would need more memory than there is.
     """
     if painter.iterates:
-        found = estimate_session(painter.session(content, depth))
-        return replace(found, bytes=max(found.bytes, before))
+        return estimate_session(painter.session(content, depth))
     with peak_memory() as peak:
         begin = time.perf_counter()
         painter.paint(content, depth)
         seconds = time.perf_counter() - begin
-    return Estimate(seconds, max(peak[0], before))
+    return Estimate(seconds, peak[0])
 
 
 def estimate(
@@ -329,9 +325,7 @@ def estimate(
         sizes = [] if method == "fast" else [content_size]
     styles = [randoms.random((*size, 3), np.float32) for size in sizes]
     content = randoms.random((*content_size, 3), np.float32)
-    with peak_memory() as before:
-        painter = make_painter(method, styles, **settings)
-    return estimate_painter(painter, content, depth, before=before[0])
+    return estimate_painter(make_painter(method, styles, **settings), content, depth)
 
 
 def _mib(count: int) -> str:

@@ -67,12 +67,6 @@ def resident_memory() -> int:
     return most * (1 if os.uname().sysname == "Darwin" else 1024)
 
 
-def largest_memory() -> int:
-    """Return the most bytes that this process has had so far."""
-    most = _field(_STATUS, "VmHWM")
-    return resident_memory() if most is None else most
-
-
 @contextlib.contextmanager
 def peak_memory() -> Iterator[list[int]]:
     """Measure the most bytes that this process has during a block of code.
@@ -87,7 +81,8 @@ def peak_memory() -> Iterator[list[int]]:
     with contextlib.suppress(OSError):  # without it the peak is that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
     yield peak
-    peak.append(largest_memory())
+    most = _field(_STATUS, "VmHWM")
+    peak.append(resident_memory() if most is None else most)
 
 
 def _field(path: Path, name: str) -> int | None:
