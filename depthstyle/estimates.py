@@ -260,10 +260,13 @@ def estimate_session(session: Session) -> Estimate:
     return Estimate(time_of(session), peak, needed_of_gpu)
 
 
-def estimate_painter(painter: Any, content: ArrayLike, depth: ArrayLike | None = None) -> Estimate:
+def estimate_painter(
+    painter: Any, content: ArrayLike, depth: ArrayLike | None = None, *, before: int = 0
+) -> Estimate:
     """Return what painting a photograph will take; parameters and errors as `Painter.paint`.
 
-    A method that does not iterate is measured by painting once.
+    A method that does not iterate is measured by painting once. `before` is the most memory that
+    the process had while the painter was made, which counts, too.
 
     Raises
     ------
@@ -271,12 +274,13 @@ def estimate_painter(painter: Any, content: ArrayLike, depth: ArrayLike | None =
         It would need more memory than there is.
     """
     if painter.iterates:
-        return estimate_session(painter.session(content, depth))
+        found = estimate_session(painter.session(content, depth))
+        return replace(found, bytes=max(found.bytes, before))
     with peak_memory() as peak:
         begin = time.perf_counter()
         painter.paint(content, depth)
         seconds = time.perf_counter() - begin
-    return Estimate(seconds, peak[0])
+    return Estimate(seconds, max(peak[0], before))
 
 
 def estimate(
@@ -325,7 +329,9 @@ def estimate(
         sizes = [] if method == "fast" else [content_size]
     styles = [randoms.random((*size, 3), np.float32) for size in sizes]
     content = randoms.random((*content_size, 3), np.float32)
-    return estimate_painter(make_painter(method, styles, **settings), content, depth)
+    with peak_memory() as before:
+        painter = make_painter(method, styles, **settings)
+    return estimate_painter(painter, content, depth, before=before[0])
 
 
 def _mib(count: int) -> str:

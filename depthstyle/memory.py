@@ -67,6 +67,12 @@ def resident_memory() -> int:
     return most * (1 if os.uname().sysname == "Darwin" else 1024)
 
 
+def largest_memory() -> int:
+    """Return the most bytes that this process has had so far."""
+    most = _field(_STATUS, "VmHWM")
+    return resident_memory() if most is None else most
+
+
 @contextlib.contextmanager
 def peak_memory() -> Iterator[list[int]]:
     """Measure the most bytes that this process has during a block of code.
@@ -81,8 +87,7 @@ def peak_memory() -> Iterator[list[int]]:
     with contextlib.suppress(OSError):  # without it the peak is that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
     yield peak
-    most = _field(_STATUS, "VmHWM")
-    peak.append(resident_memory() if most is None else most)
+    peak.append(largest_memory())
 
 
 def _field(path: Path, name: str) -> int | None:

@@ -132,6 +132,20 @@ def test_free_memory_is_the_least_of_all_limits(monkeypatch, tmp_path):
     assert memory.free_memory() == 0
 
 
+@pytest.mark.parametrize("method", ["gatys", "adain"])
+def test_making_the_painter_counts(monkeypatch, method):
+    make = ds.methods.make_painter
+
+    def make_with_much(*arguments, **settings):
+        np.ones(300 << 17)
+        return make(*arguments, **settings)
+
+    plain = ds.estimate((96, 80), [(64, 64)], method).bytes
+    monkeypatch.setattr(ds.methods, "make_painter", make_with_much)
+    much = ds.estimate((96, 80), [(64, 64)], method).bytes
+    assert much > max(plain, 300 << 20)
+
+
 def test_dry_run_prints_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ds.write_image("content.png", CONTENT)

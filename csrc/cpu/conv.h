@@ -102,9 +102,9 @@ typedef struct ds_position {
 ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t tile);
 
 /* Copies the rows of the band that starts with output row y, of `blocks` blocks of channels of
-   picture n (planar: channels) from `first`, to (blocks, count, length, lanes). */
-void ds_copy_rows(const ds_rows *rows, const ds_conv *conv, int64_t n, int64_t first,
-                  int64_t blocks, int64_t y, float *to);
+   picture n (planar: channels) from `first`, to (blocks, count, length, lanes), as floats. */
+void ds_copy_rows(const ds_slots *slots, const ds_rows *rows, const ds_conv *conv, int64_t n,
+                  int64_t first, int64_t blocks, int64_t y, float *to);
 
 /* The positions of output row y, in the band that starts with `first`, at the columns of a phase;
    returns how many. */

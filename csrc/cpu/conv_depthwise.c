@@ -1,7 +1,8 @@
 /* Convolution of each channel with a kernel of its own, forward and backward to the input.
 
-   A work item is a band of output rows of one block of channels. */
+   A work item is a band of output rows of one block of channels, or of the two of a bf16 map. */
 #include "cpu/conv.h"
+#include "cpu/half.h"
 
 enum {
     TILE = 8,              /* pixels that the inner loops compute at least */
@@ -11,8 +12,10 @@ enum {
 typedef struct depthwise {
     const ds_slots *slots;
     ds_rows rows;
+    ds_pairs pairs;
     int64_t blocks, bands, taps;
-    float *kept; /* (blocks, taps, 16); NULL: packed in every run */
+    int64_t made; /* floats of a band of the output, where that is bf16 */
+    float *kept;  /* (blocks, taps, 16); NULL: packed in every run */
 } depthwise;
 
 typedef struct work {
@@ -23,13 +26,20 @@ typedef struct work {
     float *scratch;
 } work;
 
+/* What the end of a bf16 step reads would have to be widened too. */
+static bool accepts_types(const ds_step *step)
+{
+    return !ds_step_has_half(step) || (ds_is_half(step->in[0]) && ds_is_half(step->out) &&
+                                       !step->epilogue.addend && !step->epilogue.gate);
+}
+
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     (void)backend;
     ds_conv conv = ds_conv_of(step);
     return conv.groups == conv.x->shape.c && conv.groups == conv.y->shape.c &&
            !(conv.mode == DS_PAD_REFLECT && conv.backward) && ds_is_blocked(conv.x) &&
-           ds_is_blocked(conv.y) && ds_finish_accepts(step);
+           ds_is_blocked(conv.y) && ds_finish_accepts(step) && accepts_types(step);
 }
 
 static void set_sizes(depthwise *plan, const ds_conv *conv)
@@ -43,12 +53,14 @@ static void set_sizes(depthwise *plan, const ds_conv *conv)
     int64_t band = ds_minimum((ROW_BYTES / row - plan->rows.count) / step + 1, y.h);
     plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, TILE);
     plan->bands = (y.h + plan->rows.band - 1) / plan->rows.band;
+    plan->pairs = ds_pairs_of(conv->y, ds_is_half(conv->y));
+    plan->made = ds_is_half(conv->y) ? plan->rows.band * y.w * DS_BLOCK : 0;
 }
 
-/* Floats of a worker: the copied rows, then the taps, then the positions. */
+/* Floats of a worker: the copied rows and those made, then the taps, then the positions. */
 static int64_t row_floats(const depthwise *plan)
 {
-    return plan->rows.count * plan->rows.length * DS_BLOCK;
+    return plan->rows.count * plan->rows.length * DS_BLOCK + plan->made;
 }
 
 static int64_t worker_floats(const depthwise *plan)
@@ -64,11 +76,14 @@ static void pack_weights(const depthwise *plan, const ds_conv *conv, float *pack
         for (int64_t tap = 0; tap < plan->taps; tap++)
             packed[(c / DS_BLOCK * plan->taps + tap) * DS_BLOCK + c % DS_BLOCK] =
                 c < conv->w->shape.n ? *from++ : 0.0f;
+    for (int64_t i = 0; ds_is_half(conv->x) && i < plan->blocks * plan->taps * DS_BLOCK; i++)
+        packed[i] = ds_round_to_bf16(packed[i]);
 }
 
 /* Where a band's share of the scratch is, and which band it is. */
 typedef struct share {
     const float *copies;
+    float *to; /* the first output row, in the output or in the scratch */
     ds_tap *tap;
     ds_position *position;
     int64_t map; /* block of channels of the batch */
@@ -96,30 +111,42 @@ static void phase_rows(const work *w, const share *band, int64_t y, int64_t phas
     for (; y < band->end; y += rows->phases, d.x += rows->y_step) {
         int64_t at = ((band->map * s.h + y) * s.w + phase) * DS_BLOCK;
         ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
-        d.y = (float *)w->conv.y->data + at;
+        d.y = band->to + ((y - band->begin) * s.w + phase) * DS_BLOCK;
         plan->slots->depthwise_row(&d, &finish);
     }
+}
+
+static void run_band(const work *w, int64_t map, int64_t begin, int worker)
+{
+    const depthwise *plan = w->plan;
+    const ds_rows *rows = &plan->rows;
+    const ds_tensor *y = w->conv.y;
+    float *copies = w->scratch + worker * worker_floats(plan);
+    float *made = copies + row_floats(plan) - plan->made;
+    ds_tap *tap = (ds_tap *)(void *)(made + plan->made);
+    share band = {.copies = copies,
+                  .to = ds_pixels_to_write(y, map, begin * y->shape.w, made),
+                  .tap = tap,
+                  .position = (ds_position *)(void *)(tap + plan->taps),
+                  .map = map,
+                  .begin = begin,
+                  .end = ds_minimum(begin + rows->band, y->shape.h)};
+    ds_copy_rows(plan->slots, rows, &w->conv, map / plan->blocks, map % plan->blocks, 1, begin,
+                 copies);
+    for (int64_t row = begin; row < ds_minimum(begin + rows->phases, band.end); row++)
+        for (int64_t phase = 0; phase < rows->phases; phase++)
+            phase_rows(w, &band, row, phase);
+    ds_write_pixels(plan->slots, y, map, begin * y->shape.w, (band.end - begin) * y->shape.w,
+                    band.to);
 }
 
 static void band_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const depthwise *plan = w->plan;
-    const ds_rows *rows = &plan->rows;
-    float *copies = w->scratch + worker * worker_floats(plan);
-    ds_tap *tap = (ds_tap *)(void *)(copies + row_floats(plan));
-    int64_t begin = index % plan->bands * rows->band;
-    share band = {.copies = copies,
-                  .tap = tap,
-                  .position = (ds_position *)(void *)(tap + plan->taps),
-                  .map = index / plan->bands,
-                  .begin = begin,
-                  .end = ds_minimum(begin + rows->band, w->conv.y->shape.h)};
-    ds_copy_rows(rows, &w->conv, band.map / plan->blocks, band.map % plan->blocks, 1, begin,
-                 copies);
-    for (int64_t y = begin; y < ds_minimum(begin + rows->phases, band.end); y++)
-        for (int64_t phase = 0; phase < rows->phases; phase++)
-            phase_rows(w, &band, y, phase);
+    int64_t end, map = ds_pair_blocks(&plan->pairs, index / plan->bands, &end);
+    for (; map < end; map++)
+        run_band(w, map, index % plan->bands * plan->rows.band, worker);
 }
 
 static void release(ds_backend *backend, ds_step *step)
@@ -165,8 +192,9 @@ static void run(ds_backend *backend, const ds_step *step)
     }
     ds_pad_bias(w.conv.bias, bias, plan->blocks);
     w.finish = ds_finish_of(step, bias);
-    ds_pool_run(backend->pool, w.conv.y->shape.n * plan->blocks * plan->bands, band_item, &w);
+    w.finish.stream &= !ds_is_half(w.conv.y);
+    ds_pool_run(backend->pool, plan->pairs.count * plan->bands, band_item, &w);
 }
 
 const ds_kernel ds_cpu_conv2d_depthwise = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release};
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .takes_half = true};

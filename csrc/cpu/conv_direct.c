@@ -286,8 +286,8 @@ static void rows_item(void *context, int64_t index, int worker)
                   .position = (ds_position *)(void *)(lists + tap_floats(plan)),
                   .begin = begin,
                   .end = ds_minimum(begin + rows->band, w->conv.y->shape.h)};
-    ds_copy_rows(rows, &w->conv, item.n, item.part * plan->part_blocks, plan->part_blocks, begin,
-                 copies);
+    ds_copy_rows(plan->slots, rows, &w->conv, item.n, item.part * plan->part_blocks,
+                 plan->part_blocks, begin, copies);
     for (int64_t y = begin; y < ds_minimum(begin + rows->phases, band.end); y++)
         for (int64_t phase = 0; phase < rows->phases; phase++)
             phase_rows(w, &item, &band, y, phase);

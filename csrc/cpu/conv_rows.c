@@ -1,4 +1,5 @@
 #include "cpu/conv.h"
+#include "cpu/half.h"
 
 #include <string.h>
 
@@ -34,46 +35,65 @@ ds_rows ds_rows_of(const ds_conv *conv, int64_t band, int64_t tile)
     return rows;
 }
 
-static void copy_pixel(const ds_rows *rows, const ds_conv *conv, const float *from, int64_t i,
-                       float *to)
+/* One row of a block of the input. */
+typedef struct source {
+    const ds_slots *slots;
+    const ds_conv *conv;
+    int64_t lanes;
+    int64_t block, pixel; /* where it begins in a bf16 map, */
+    const float *from;    /* and in any other; NULL in a bf16 map */
+} source;
+
+static void copy_pixels(const source *row, int64_t column, int64_t count, float *to)
 {
-    int64_t column = ds_border(conv, i, conv->x->shape.w);
-    for (int64_t lane = 0; lane < rows->lanes; lane++)
-        to[lane] = column < 0 ? 0.0f : from[column * rows->lanes + lane];
+    if (row->from)
+        memcpy(to, row->from + column * row->lanes, (size_t)(count * row->lanes) * sizeof *to);
+    else
+        ds_read_pixels(row->slots, row->conv->x, row->block, row->pixel + column, count, to);
+}
+
+/* Pixel i of the row, or of its border. */
+static void copy_pixel(const source *row, int64_t i, float *to)
+{
+    const int64_t column = ds_border(row->conv, i, row->conv->x->shape.w);
+    if (column < 0)
+        memset(to, 0, (size_t)row->lanes * sizeof *to);
+    else
+        copy_pixels(row, column, 1, to);
 }
 
 /* The columns inside the border, at most `most`; returns how many. */
-static int64_t copy_inside(const ds_rows *rows, const ds_conv *conv, const float *from,
-                           int64_t most, float *to)
+static int64_t copy_inside(const source *row, int64_t most, float *to)
 {
-    int64_t lanes = rows->lanes, count = ds_minimum(conv->x->shape.w * conv->up, most);
-    if (conv->up == 1) {
-        memcpy(to, from, (size_t)(count * lanes) * sizeof(float));
-        return count;
-    }
-    for (int64_t i = 0; i < count; from += lanes)
-        for (int64_t copy = 0; copy < conv->up && i < count; copy++, i++, to += lanes)
-            memcpy(to, from, (size_t)lanes * sizeof(float));
+    const int64_t width = row->conv->x->shape.w, up = row->conv->up;
+    const int64_t count = ds_minimum(width * up, most);
+    if (up == 1)
+        copy_pixels(row, 0, count, to);
+    for (int64_t i = 0; up > 1 && i < count; i++, to += row->lanes)
+        copy_pixels(row, i / up, 1, to);
     return count;
 }
 
-/* Input row `row` of one block with its border; a row outside is zero. */
-static void copy_row(const ds_rows *rows, const ds_conv *conv, const float *map, int64_t row,
-                     float *to)
+/* Row `index` of a block with its border; a row outside is zero. */
+static void copy_row(const ds_rows *rows, source *row, int64_t index, float *to)
 {
-    int64_t lanes = rows->lanes, i = 0;
-    row = ds_border(conv, row, conv->x->shape.h);
-    if (row < 0) {
-        memset(to, 0, (size_t)(rows->length * lanes) * sizeof(float));
+    const ds_shape s = row->conv->x->shape;
+    const int64_t lanes = rows->lanes;
+    int64_t i = 0;
+    index = ds_border(row->conv, index, s.h);
+    if (index < 0) {
+        memset(to, 0, (size_t)(rows->length * lanes) * sizeof *to);
         return;
     }
-    const float *from = map + row * conv->x->shape.w * lanes;
+    row->pixel = index * s.w;
+    if (!ds_is_half(row->conv->x))
+        row->from = (const float *)row->conv->x->data + (row->block * s.h + index) * s.w * lanes;
     for (; i < rows->before; i++)
-        copy_pixel(rows, conv, from, i - rows->before, to + i * lanes);
+        copy_pixel(row, i - rows->before, to + i * lanes);
     if (rows->before >= 0)
-        i += copy_inside(rows, conv, from, rows->length - i, to + i * lanes);
+        i += copy_inside(row, rows->length - i, to + i * lanes);
     for (; i < rows->length; i++)
-        copy_pixel(rows, conv, from, i - rows->before, to + i * lanes);
+        copy_pixel(row, i - rows->before, to + i * lanes);
 }
 
 static int64_t first_row(const ds_conv *conv, int64_t y)
@@ -83,15 +103,16 @@ static int64_t first_row(const ds_conv *conv, int64_t y)
     return first;
 }
 
-void ds_copy_rows(const ds_rows *rows, const ds_conv *conv, int64_t n, int64_t first,
-                  int64_t blocks, int64_t y, float *to)
+void ds_copy_rows(const ds_slots *slots, const ds_rows *rows, const ds_conv *conv, int64_t n,
+                  int64_t first, int64_t blocks, int64_t y, float *to)
 {
-    ds_shape s = conv->x->shape;
-    int64_t all = rows->lanes == 1 ? s.c : ds_blocks(s.c), size = s.h * s.w * rows->lanes;
-    const float *map = (const float *)conv->x->data + (n * all + first) * size;
-    for (int64_t block = 0; block < blocks; block++, map += size)
-        for (int64_t row = 0; row < rows->count; row++, to += rows->length * rows->lanes)
-            copy_row(rows, conv, map, first_row(conv, y) + row, to);
+    const int64_t all = rows->lanes == 1 ? conv->x->shape.c : ds_blocks(conv->x->shape.c);
+    source row = {.slots = slots, .conv = conv, .lanes = rows->lanes};
+    for (int64_t block = 0; block < blocks; block++) {
+        row.block = n * all + first + block;
+        for (int64_t i = 0; i < rows->count; i++, to += rows->length * rows->lanes)
+            copy_row(rows, &row, first_row(conv, y) + i, to);
+    }
 }
 
 /* Where output index `out` meets kernel index i along one axis; false: nowhere. */

@@ -133,17 +133,17 @@ static ds_tile_map map_at(const ds_tensor *map, int64_t n, int64_t block)
 }
 
 /* The end of the convolution for a block of output channels. */
-static ds_tile_end end_of(const work *w, const place *item, int64_t block, const float *sum)
+static ds_tile_end end_of(const work *w, const place *item, int64_t block)
 {
     const ds_tile_plan *plan = w->plan;
     int64_t channels = w->conv.y->shape.c - block * DS_TILE_DEPTH;
-    return (ds_tile_end){.sum = sum,
-                         .bias = w->finish.bias + block * DS_TILE_DEPTH,
+    return (ds_tile_end){.bias = w->finish.bias + block * DS_TILE_DEPTH,
                          .addend = map_at(w->epilogue->addend, item->n, block),
                          .gate = map_at(w->epilogue->gate, item->n, block),
                          .y = map_at(w->conv.y, item->n, block),
                          .x_step = plan->phases,
                          .y_step = plan->phases * plan->y.w,
+                         .planes = ds_is_blocked(w->conv.y) ? 0 : channels,
                          .halves = channels > DS_TILE_ROWS ? 2 : 1,
                          .active = w->finish.active,
                          .slope = w->finish.slope,
@@ -151,13 +151,25 @@ static ds_tile_end end_of(const work *w, const place *item, int64_t block, const
                          .stream = w->finish.stream};
 }
 
-/* 4 rows or fewer of 16 outputs or fewer, which start at column x of row y. */
-static void compute_tile(const work *w, ds_tile_product *product, ds_tile_end *end,
-                         int64_t channels)
+/* Whose sums are being computed, and the tile before, which is written meanwhile. */
+typedef struct turns {
+    ds_tile_end end[2];
+    float *sum; /* (2, SUMS) */
+    int64_t now;
+} turns;
+
+/* 4 rows or fewer of 16 outputs or fewer. */
+static void compute_tile(const work *w, ds_tile_product *product, const ds_tile_end *end, turns *t)
 {
+    enum { PLACES = DS_TILE_GROUP * DS_TILE_ROWS };
     const ds_tile_plan *plan = w->plan;
     const ds_bf16 *weights = product->w, *next = product->next;
-    float *sum = product->sum;
+    int64_t taps = end->halves * product->taps;
+    float *sum = t->sum + t->now * SUMS;
+    t->end[t->now] = *end;
+    t->end[t->now].sum = product->sum = sum;
+    product->behind = &t->end[1 - t->now];
+    product->places = taps ? (PLACES + taps - 1) / taps : 0;
     product->rows = end->rows;
     for (int64_t half = 0; half < end->halves; half++) {
         plan->slots->multiply(product);
@@ -167,11 +179,8 @@ static void compute_tile(const work *w, ds_tile_product *product, ds_tile_end *e
     }
     product->w = weights;
     product->next = next;
-    product->sum = sum;
-    if (ds_is_blocked(w->conv.y))
-        plan->slots->finish(end);
-    else
-        plan->slots->finish_planes(end, channels);
+    plan->slots->finish(product->behind, PLACES);
+    t->now = 1 - t->now;
 }
 
 /* Outputs of a phase in [begin, end), which starts with the first phase. */
@@ -190,20 +199,19 @@ static int64_t lines_ahead(const ds_tile_plan *plan, const ds_tile_phase *p, int
 
 /* One block of output channels of one pair of phases. */
 static void compute_phase(const work *w, const place *item, int64_t block, int64_t index,
-                          const ds_bf16 *x, float *sum)
+                          const ds_bf16 *x, turns *t)
 {
     const ds_tile_plan *plan = w->plan;
     const ds_tile_phase *p = &plan->phase[index];
     int64_t py = index / plan->phases, px = index % plan->phases;
     int64_t rows = of_phase(plan, item->y, item->y_end, py);
     int64_t columns = of_phase(plan, item->x, item->x_end, px);
-    ds_tile_end end = end_of(w, item, block, sum);
+    ds_tile_end end = end_of(w, item, block);
     ds_tile_product product = {.tap = p->tap,
                                .taps = p->taps,
                                .x_step = plan->advance * plan->lanes,
                                .y_step = plan->advance * plan->length * plan->lanes,
-                               .w = w->weights + 2 * block * plan->block_weights + p->weights,
-                               .sum = sum};
+                               .w = w->weights + 2 * block * plan->block_weights + p->weights};
     product.next = product.w;
     if (block + 1 < item->last_block) {
         int64_t products = ds_round_up(rows, DS_TILE_GROUP) / DS_TILE_GROUP *
@@ -218,7 +226,7 @@ static void compute_phase(const work *w, const place *item, int64_t block, int64
             end.at =
                 (item->y + py + y * plan->phases) * plan->y.w + item->x + px + c * plan->phases;
             product.x = x + y * product.y_step + c * product.x_step;
-            compute_tile(w, &product, &end, w->conv.y->shape.c);
+            compute_tile(w, &product, &end, t);
             product.next += product.next_lines * product.taps * DS_TILE_DEPTH;
         }
 }
@@ -233,7 +241,7 @@ static int64_t copy_bytes(const ds_tile_plan *plan)
 
 static int64_t worker_bytes(const ds_tile_plan *plan)
 {
-    return copy_bytes(plan) + SUMS * (int64_t)sizeof(float);
+    return copy_bytes(plan) + 2 * SUMS * (int64_t)sizeof(float);
 }
 
 static void task(void *context, int64_t index, int worker)
@@ -243,7 +251,7 @@ static void task(void *context, int64_t index, int worker)
     place item = place_of(plan, index);
     unsigned char *scratch = w->scratch + worker * worker_bytes(plan);
     const ds_bf16 *x = (ds_bf16 *)(void *)scratch;
-    float *sum = (float *)(void *)(scratch + copy_bytes(plan));
+    turns t = {.sum = (float *)(void *)(scratch + copy_bytes(plan))};
     if (plan->pointwise)
         x = ds_half_block(w->conv.x, item.n, 0) + item.y * DS_TILE_ROWS * DS_HALF_BLOCK;
     else
@@ -251,7 +259,8 @@ static void task(void *context, int64_t index, int worker)
     plan->slots->begin();
     for (int64_t block = item.block; block < item.last_block; block++)
         for (int64_t i = 0; i < plan->phases * plan->phases; i++)
-            compute_phase(w, &item, block, i, x, sum);
+            compute_phase(w, &item, block, i, x, &t);
+    plan->slots->finish(&t.end[1 - t.now], DS_TILE_GROUP * DS_TILE_ROWS);
     plan->slots->end();
 }
 

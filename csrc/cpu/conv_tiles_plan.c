@@ -1,6 +1,7 @@
 /* Sizes, kernel positions and packed weights of a convolution by tiles. */
 #include "cpu/conv_tiles.h"
 
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -155,21 +156,37 @@ static int64_t item_bytes(const ds_tile_plan *plan, const ds_conv *conv)
            (int64_t)sizeof(ds_bf16);
 }
 
-static void divide(ds_tile_plan *plan, const ds_conv *conv, int64_t least)
+/* Segments of the width in `parts`, and bands of as many rows as fit; returns how many bytes all
+   items copy, or infinity where not even the smallest band fits. */
+static double cut(ds_tile_plan *plan, const ds_conv *conv, int64_t parts, int64_t least)
 {
     int64_t rows = DS_TILE_GROUP * plan->phases, columns = DS_TILE_ROWS * plan->phases;
-    int64_t width = ds_round_up(plan->y.w, columns);
-    plan->band = rows;
-    plan->segment = width;
-    for (int64_t parts = 2; plan->segment > columns && item_bytes(plan, conv) > COPY_BYTES; parts++)
-        plan->segment = ds_round_up((width + parts - 1) / parts, columns);
+    plan->segment = ds_round_up((plan->y.w + parts - 1) / parts, columns);
     plan->segments = (plan->y.w + plan->segment - 1) / plan->segment;
     int64_t most = plan->y.h * plan->segments * plan->y.n / least;
-    while (plan->band + rows <= most && item_bytes(plan, conv) <= COPY_BYTES)
-        plan->band += rows;
+    for (plan->band = rows; plan->band + rows <= most; plan->band += rows)
+        if (item_bytes(plan, conv) > COPY_BYTES)
+            break;
     if (plan->band > rows && item_bytes(plan, conv) > COPY_BYTES)
         plan->band -= rows;
     plan->bands = (plan->y.h + plan->band - 1) / plan->band;
+    bool fits = item_bytes(plan, conv) <= COPY_BYTES || plan->segment == columns;
+    return fits ? (double)(plan->bands * plan->segments * item_bytes(plan, conv)) : INFINITY;
+}
+
+static void divide(ds_tile_plan *plan, const ds_conv *conv, int64_t least)
+{
+    int64_t best = 1, narrow = DS_TILE_ROWS * plan->phases;
+    int64_t most = (plan->y.w + narrow - 1) / narrow;
+    double fewest = INFINITY;
+    for (int64_t parts = 1; parts <= most; parts++) {
+        double copied = cut(plan, conv, parts, least);
+        if (copied < fewest) {
+            fewest = copied;
+            best = parts;
+        }
+    }
+    cut(plan, conv, best, least);
     plan->item_blocks = plan->out_blocks;
     plan->sets = 1;
     while (ds_tile_items(plan) < least && plan->item_blocks > 1) {

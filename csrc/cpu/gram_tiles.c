@@ -121,7 +121,8 @@ typedef struct inner {
 
 static bool accepts_backward(const ds_backend *backend, const ds_step *step)
 {
-    return accepts(backend, step, 2) && ds_is_half(step->out);
+    /* With S in two parts vectors of bf16 compute as much as floats do. */
+    return backend->level == DS_CPU_AMX && accepts(backend, step, 2) && ds_is_half(step->out);
 }
 
 static size_t s_bytes(const inner *self)

@@ -14,7 +14,6 @@
         .copy = ds_tile_copy_row,                                                                  \
         .multiply = ds_multiply_##level,                                                           \
         .finish = ds_tile_finish,                                                                  \
-        .finish_planes = ds_tile_finish_planes,                                                    \
         .gram_pack = ds_gram_pack_##level,                                                         \
         .gram_add = ds_gram_add_##level,                                                           \
     }

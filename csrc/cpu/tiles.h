@@ -32,20 +32,6 @@ typedef struct ds_tile_tap {
     int64_t count;
 } ds_tile_tap;
 
-/* Up to 4 rows of 16 pixels by 16 columns. */
-typedef struct ds_tile_product {
-    const ds_tile_tap *tap; /* (taps) */
-    int64_t taps;
-    const ds_bf16 *x;
-    int64_t x_step; /* values from one pixel to the next, */
-    int64_t y_step; /* and from one row of pixels to the next */
-    int64_t rows;   /* 1 to 4; a ladder reads the pixels of all 4 */
-    const ds_bf16 *w;
-    const ds_bf16 *next; /* packed tiles that will be read soon */
-    int64_t next_lines;  /* of them for each tap, 64 bytes each */
-    float *sum;          /* (4, 16 pixels, 16 columns), rows beyond `rows` are undefined */
-} ds_tile_product;
-
 /* A map as the end of a convolution reads or writes it: a block of 32 channels of one picture. */
 typedef struct ds_tile_map {
     void *data;    /* the first pixel; NULL: no such map */
@@ -62,12 +48,30 @@ typedef struct ds_tile_end {
     int64_t x_step; /* pixels from one to the next, */
     int64_t y_step; /* and from row to row */
     int64_t rows, pixels;
+    int64_t planes; /* channels of y and the addend where they are planar; 0: blocks */
     int64_t halves; /* of the block: 1 where the channels of the second are all empty; a bf16 map
                        has zeros there, an fp32 map nothing */
     bool active;
     float slope, high;
     bool stream;
+    int64_t done; /* places of the rows of 16 that are written */
 } ds_tile_end;
+
+/* Up to 4 rows of 16 pixels by 16 columns. */
+typedef struct ds_tile_product {
+    const ds_tile_tap *tap; /* (taps) */
+    int64_t taps;
+    const ds_bf16 *x;
+    int64_t x_step; /* values from one pixel to the next, */
+    int64_t y_step; /* and from one row of pixels to the next */
+    int64_t rows;   /* 1 to 4; a ladder reads the pixels of all 4 */
+    const ds_bf16 *w;
+    const ds_bf16 *next; /* packed tiles that will be read soon */
+    int64_t next_lines;  /* of them for each tap, 64 bytes each */
+    ds_tile_end *behind; /* of the tile before, */
+    int64_t places;      /* so much of which may be written after each tap */
+    float *sum;          /* (4, 16 pixels, 16 columns), rows beyond `rows` are undefined */
+} ds_tile_product;
 
 /* Rows of a convolution's input are copied with their border, as bf16. */
 typedef struct ds_tile_copy {

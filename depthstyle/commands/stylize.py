@@ -299,9 +299,10 @@ def _run_one(args: argparse.Namespace) -> None:
 
     if args.dry_run:
         from depthstyle.estimates import estimate_painter
+        from depthstyle.memory import largest_memory
 
         work = painter, photograph.content, found and found.depth
-        print(f"{output} would take {estimate_painter(*work)}")
+        print(f"{output} would take {estimate_painter(*work, before=largest_memory())}")
         return
     checkpoints = _checkpoints(args, painter.iterates)
     start = time.perf_counter()

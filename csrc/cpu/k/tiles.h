@@ -145,28 +145,30 @@ static inline TARGET void ds_tile_store(const ds_tile_end *e, int64_t from, int6
             _mm512_storeu_ps(to, a);
 }
 
-static TARGET void ds_tile_finish(const ds_tile_end *e)
+/* Into planes: only bias and addend. */
+static inline TARGET void ds_tile_store_planes(const ds_tile_end *e, int64_t from, int64_t pixel)
 {
-    for (int64_t row = 0; row < e->rows; row++)
-        for (int64_t i = 0; i < e->pixels; i++)
-            ds_tile_store(e, (row * DS_TILE_ROWS + i) * 16,
-                          e->at + row * e->y_step + i * e->x_step);
+    for (int64_t channel = 0; channel < e->planes; channel++) {
+        float r = e->sum[from + channel] + e->bias[channel];
+        if (e->addend.data)
+            r += ((const float *)e->addend.data)[channel * e->addend.plane + pixel];
+        ((float *)e->y.data)[channel * e->y.plane + pixel] = r;
+    }
 }
 
-/* Into planes of fp32: only bias and addend. */
-static TARGET void ds_tile_finish_planes(const ds_tile_end *e, int64_t channels)
+static TARGET void ds_tile_finish(ds_tile_end *e, int64_t places)
 {
-    for (int64_t channel = 0; channel < channels; channel++) {
-        float *y = (float *)e->y.data + channel * e->y.plane;
-        const float *addend =
-            e->addend.data ? (const float *)e->addend.data + channel * e->addend.plane : NULL;
-        for (int64_t row = 0; row < e->rows; row++)
-            for (int64_t i = 0; i < e->pixels; i++) {
-                int64_t at = e->at + row * e->y_step + i * e->x_step;
-                float r = e->sum[(row * DS_TILE_ROWS + i) * 16 + channel] + e->bias[channel];
-                y[at] = addend ? r + addend[at] : r;
-            }
+    const int64_t all = e->rows * DS_TILE_ROWS;
+    const int64_t stop = e->done + places < all ? e->done + places : all;
+    for (int64_t place = e->done; place < stop; place++) {
+        const int64_t row = place / DS_TILE_ROWS, i = place % DS_TILE_ROWS;
+        const int64_t pixel = e->at + row * e->y_step + i * e->x_step;
+        if (i < e->pixels && e->planes)
+            ds_tile_store_planes(e, place * 16, pixel);
+        else if (i < e->pixels)
+            ds_tile_store(e, place * 16, pixel);
     }
+    e->done = stop;
 }
 
 /* 32 pixels of 32 channels as two packed tiles: row k has pixels 2 k and 2 k + 1 of 16 channels. */

@@ -90,6 +90,8 @@ static TILE_TARGET void ds_multiply_amx(const ds_tile_product *p)
             ds_tile_ladder(x, step, p->y_step, w);
         else
             ds_tile_single(x, step, p->y_step, w, p->rows);
+        /* While the tiles multiply, the vectors are free. */
+        ds_tile_finish(p->behind, p->places);
     }
     tile_store(0, p->sum, 64);
     tile_store(1, p->sum + 256, 64);
