@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from side_by_side import HERE, machine
 from tqdm import tqdm
 
@@ -415,7 +416,8 @@ def measure(part: str, args: argparse.Namespace) -> list[dict]:
     name, settings = perceptions(args.data)[network]
     rows, shown = optimise(pictures, name, settings, optimizer, args.steps, args.threads)
     if part == "encoder-adam":
-        ds.write_image(args.out / "precision.jpg", sheet(pictures, shown))
+        page = Image.fromarray(np.rint(255 * sheet(pictures, shown)).astype(np.uint8))
+        page.save(args.out / "precision.jpg", quality=85)
     return rows
 
 

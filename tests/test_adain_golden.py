@@ -101,6 +101,7 @@ def test_pictures(golden, key):
         weights=ENCODER,
         decoder=DECODER,
         style_size=None,
+        precision="fp32",
         **depth,
         **settings,
     )

@@ -32,7 +32,7 @@ def pairs(tmp_path):
 
 
 def test_ssim_table_sees_depth_by_a_named_network(pairs, model):
-    estimator = ds.DepthEstimator(model)
+    estimator = ds.DepthEstimator(model, precision="fp32")
     expected = ds.evaluation.ssim_table(pairs, depth=lambda x: estimator.estimate(x).depth)
     found = ds.evaluation.ssim_table(pairs, depth=model)
     assert found.rows[0].values["depth"] == expected.rows[0].values["depth"]
@@ -59,7 +59,7 @@ def test_ssim_command(pairs, model, tmp_path, capsys):
 def test_depth_order_of_a_network(pairs, model, capsys):
     """The command ranks the points as the network's own map does."""
     image = pairs.with_name("content.png")
-    depth = ds.estimate_depth(ds.read_image(image), model)
+    depth = ds.estimate_depth(ds.read_image(image), model, precision="fp32")
     random = np.random.default_rng(2)
     lines, right = [], 0
     for a, b in random.integers(0, depth.shape, size=(40, 2, 2)).tolist():

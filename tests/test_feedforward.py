@@ -50,7 +50,7 @@ def test_the_picture_is_what_the_network_returns(examples):
         np.ascontiguousarray(content.transpose(2, 0, 1)[None] * np.float32(255))
     )
     wanted = planes[0, :, :23, :34].transpose(1, 2, 0).clip(0, 255) / 255
-    found = FastPainter(weights=examples).paint(content).image
+    found = FastPainter(weights=examples, precision="fp32").paint(content).image
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -81,14 +81,14 @@ def test_lengstrom_is_not_shifted_on_sides_that_are_no_multiples_of_four():
 @pytest.mark.parametrize("tile", [16, 40, 64])
 def test_strips_give_the_same_picture(weights, tile):
     content = picture(5, 101, 47)
-    whole = FastPainter(weights=weights).paint(content).image
-    strips = FastPainter(weights=weights, tile=tile).paint(content).image
+    whole = FastPainter(weights=weights, precision="fp32").paint(content).image
+    strips = FastPainter(weights=weights, precision="fp32", tile=tile).paint(content).image
     assert np.abs(whole - strips).max() <= 1 / 255
 
 
 def test_strips_where_memory_is_short(examples, monkeypatch):
     content = picture(6, 80, 52)
-    painter = FastPainter(weights=examples)
+    painter = FastPainter(weights=examples, precision="fp32")
     whole = painter.paint(content).image
     ran = []
 
@@ -100,7 +100,7 @@ def test_strips_where_memory_is_short(examples, monkeypatch):
     monkeypatch.setattr("depthstyle.strips.StripRunner", Runner)
     # the whole plan may take half of what is free
     monkeypatch.setattr(feedforward, "free_memory", lambda: 2 * painter._plan.bytes - 1)
-    found = FastPainter(weights=examples).paint(content).image
+    found = FastPainter(weights=examples, precision="fp32").paint(content).image
     assert len(ran) == 1
     assert np.abs(whole - found).max() <= 1 / 255
 
