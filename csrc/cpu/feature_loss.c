@@ -12,10 +12,11 @@ typedef struct job {
     double *partial;     /* (planes, chunks) */
     float factor;
     ds_pairs pairs;
-    int64_t planes; /* blocks of channels of all pictures, or one */
-    int64_t floats; /* of a plane */
-    int64_t chunk;  /* pixels of a chunk */
-    int64_t chunks; /* of a plane */
+    int64_t planes;  /* blocks of channels of all pictures, or one */
+    int64_t floats;  /* of a plane */
+    int64_t chunk;   /* pixels of a chunk, */
+    int64_t stretch; /* and of those that are taken at once */
+    int64_t chunks;  /* of a plane */
 } job;
 
 static const ds_tensor *mask_of(const ds_step *step, int input)
@@ -51,7 +52,8 @@ static job make_job(const ds_backend *backend, const ds_step *step, int mask)
              .target = step->in[1],
              .mask = mask_of(step, mask),
              .pairs = ds_is_blocked(x) ? ds_pairs_of(x, half) : (ds_pairs){1, 1, 1},
-             .chunk = half ? DS_HALF_CHUNK : CHUNK};
+             .chunk = half ? DS_HALF_CHUNK : CHUNK,
+             .stretch = half ? DS_STRETCH : CHUNK};
     j.planes = ds_is_blocked(x) ? x->shape.n * j.pairs.blocks : 1;
     j.floats = x->shape.h * x->shape.w * (ds_is_blocked(x) ? DS_BLOCK : x->shape.n * x->shape.c);
     j.chunks = (j.floats + j.chunk * DS_BLOCK - 1) / (j.chunk * DS_BLOCK);
@@ -79,36 +81,37 @@ static const float *weight_at(const job *j, int64_t plane, int64_t pixel)
     return (const float *)j->mask->data + n * j->floats / DS_BLOCK + pixel;
 }
 
-/* `count` pixels of a plane, and what is left behind them. */
-static double chunk_sum(const job *j, int64_t plane, int64_t pixel, int64_t count, int64_t tail)
+/* Adds the squares of `count` pixels of a plane to the sum, or makes their gradient. */
+static void add_pixels(const job *j, int64_t plane, int64_t pixel, int64_t count, double *sum)
 {
-    float buffer[2][DS_HALF_CHUNK_FLOATS], made[DS_HALF_CHUNK_FLOATS];
+    float buffer[2][DS_STRETCH_FLOATS], made[DS_STRETCH_FLOATS];
     const float *x = ds_read_pixels(j->slots, j->x, plane, pixel, count, buffer[0]);
     const float *target = ds_read_pixels(j->slots, j->target, plane, pixel, count, buffer[1]);
     const float *weight = weight_at(j, plane, pixel);
-    double sum = 0;
-    if (j->dx) {
-        float *y = ds_pixels_to_write(j->dx, plane, pixel, made);
-        j->slots->scaled_difference(x, target, weight, j->factor, count, y);
-        ds_write_pixels(j->slots, j->dx, plane, pixel, count, y);
-    } else {
-        j->slots->squared_distance(x, target, weight, count, &sum);
+    if (!j->dx) {
+        j->slots->squared_distance(x, target, weight, count, sum);
+        return;
     }
-    finish_plane(j, tail, &sum);
-    return sum;
+    float *y = ds_pixels_to_write(j->dx, plane, pixel, made);
+    j->slots->scaled_difference(x, target, weight, j->factor, count, y);
+    ds_write_pixels(j->slots, j->dx, plane, pixel, count, y);
 }
 
-/* Item: one chunk of a pair of planes. */
+/* Item: one chunk of a pair of planes; the last one of a plane has its tail. */
 static void task(void *context, int64_t item, int worker)
 {
     const job *j = context;
-    const int64_t chunk = item % j->chunks, pixel = chunk * j->chunk;
-    const int64_t left = j->floats / DS_BLOCK - pixel, count = left < j->chunk ? left : j->chunk;
-    const int64_t tail = chunk == j->chunks - 1 ? j->floats % DS_BLOCK : 0;
+    const int64_t chunk = item % j->chunks, begin = chunk * j->chunk, all = j->floats / DS_BLOCK;
+    const int64_t stop = all - begin < j->chunk ? all : begin + j->chunk;
     int64_t end, plane = ds_pair_blocks(&j->pairs, item / j->chunks, &end);
     (void)worker;
     for (; plane < end; plane++) {
-        const double sum = chunk_sum(j, plane, pixel, count, tail);
+        double sum = 0;
+        for (int64_t pixel = begin; pixel < stop; pixel += j->stretch)
+            add_pixels(j, plane, pixel, stop - pixel < j->stretch ? stop - pixel : j->stretch,
+                       &sum);
+        if (chunk == j->chunks - 1)
+            finish_plane(j, j->floats % DS_BLOCK, &sum);
         if (!j->dx)
             j->partial[plane * j->chunks + chunk] = sum;
     }

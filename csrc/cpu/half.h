@@ -9,7 +9,7 @@
 enum {
     DS_STRETCH = 32, /* pixels that are converted at once where a loop may stop anywhere: 2 KiB */
     DS_STRETCH_FLOATS = DS_STRETCH * DS_BLOCK,
-    DS_HALF_CHUNK = 256, /* pixels that are summed, and handed out, together */
+    DS_HALF_CHUNK = 128, /* pixels that are summed, and handed out, together */
     DS_HALF_CHUNK_FLOATS = DS_HALF_CHUNK * DS_BLOCK,
 };
 
