@@ -63,10 +63,11 @@ def test_weights_that_are_inputs(core):
     assert differences(network(CONVOLUTIONS["strided"], constant=False, core=core)) == 0
 
 
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("sizes", GRAMS)
-def test_gram(core, sizes, threads):
-    assert differences(gram(*sizes, core=core), threads) == 0
+def test_gram(core, sizes, threads, precision):
+    assert differences(gram(*sizes, core=core), threads, precision) == 0
 
 
 @cases(TILED)
@@ -77,7 +78,7 @@ def test_value_in_bf16(core, case, monkeypatch):
     test_ops.test_value_in_bf16(case)
 
 
-@cases([case for case in TILED if case.op == "conv2d"])
+@cases([case for case in TILED if case.op in ("conv2d", "gram")])
 def test_forward_in_mixed_precision(core, case, monkeypatch):
     """Three products of bf16: both operands lose 2^-18 of their size, and so much is left out."""
     monkeypatch.setattr(test_ops, "_core", core)

@@ -40,8 +40,7 @@ typedef struct ds_step {
     ds_tensor *out;
     ds_prologue prologue;
     ds_epilogue epilogue;
-    bool
-        splits; /* a convolution may take each float as two of bf16, what it is near and the rest */
+    bool splits; /* sums of products may take a float as two of bf16 and make three products */
     /* Set by prepare: */
     size_t workspace_bytes; /* scratch that lives for this step only */
     void *prepared;         /* owned by the kernel: transformed weights, tables */

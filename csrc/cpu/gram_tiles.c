@@ -1,6 +1,7 @@
-/* Gram matrix of a bf16 map, and its gradient, as products of tiles; formulas: ops/gram.c. The
-   values are multiplied as they are stored and summed in fp32. Strips of pixels are summed on their
-   own and then in order, so the bits do not depend on the threads.
+/* Gram matrix, and its gradient, as products of bf16 tiles; formulas: ops/gram.c. bf16 maps are
+   multiplied as they are stored, floats as two parts of bf16, high and low, in three products: high
+   high + high low + low high. Sums are fp32. Strips of pixels are summed on their own and then in
+   order, so the bits do not depend on the threads.
 
    The gradient S F is a 1x1 convolution of F whose weights are S = scale (dG + dG'), split so that
    S loses nothing that counts. */
@@ -15,10 +16,12 @@ enum { TILES = DS_GRAM_CHUNK / DS_TILE_DEPTH }; /* of a chunk, for 16 channels *
 /* Values of a chunk of 32 channels, packed. */
 enum { PACKED = 2 * TILES * DS_TILE_VALUES };
 
+/* Maps of floats only where three products cost less than one of floats. */
 static bool accepts(const ds_backend *backend, const ds_step *step, int unmasked)
 {
-    return ds_cpu_tiles(backend->level) && ds_is_half(step->in[0]) && step->inputs == unmasked &&
-           ds_no_epilogue(step);
+    const ds_tensor *x = step->in[0];
+    bool pays = ds_is_half(x) || (step->splits && backend->level == DS_CPU_AMX && ds_is_blocked(x));
+    return ds_cpu_tiles(backend->level) && pays && step->inputs == unmasked && ds_no_epilogue(step);
 }
 
 static bool accepts_gram(const ds_backend *backend, const ds_step *step)
@@ -29,9 +32,10 @@ static bool accepts_gram(const ds_backend *backend, const ds_step *step)
 typedef struct job {
     const ds_tile_slots *slots;
     const ds_tensor *x;
+    int64_t parts; /* of bf16 that a value is split into: 1 or 2 */
     int64_t blocks, strip, strips;
     float *partial;  /* (N, strips, blocks 32, blocks 32) */
-    ds_bf16 *packed; /* (workers, 2, blocks, 2, TILES, 512): left and right factors */
+    ds_bf16 *packed; /* (workers, 2, parts, blocks, 2, TILES, 512): left and right factors */
 } job;
 
 static job job_of(const ds_backend *backend, const ds_step *step)
@@ -40,6 +44,7 @@ static job job_of(const ds_backend *backend, const ds_step *step)
     int64_t pixels = x->shape.h * x->shape.w, strip = ds_gram_strip(pixels);
     return (job){.slots = ds_cpu_tiles(backend->level),
                  .x = x,
+                 .parts = ds_is_half(x) ? 1 : 2,
                  .blocks = ds_half_blocks(x->shape.c),
                  .strip = strip,
                  .strips = (pixels + strip - 1) / strip};
@@ -53,11 +58,48 @@ static int64_t square(const job *j)
 /* The pairs of blocks of a chunk, on and right of the diagonal. */
 static void add_chunk(const job *j, const ds_bf16 *left, const ds_bf16 *right, float *g)
 {
-    int64_t padded = j->blocks * DS_TILE_DEPTH;
+    int64_t padded = j->blocks * DS_TILE_DEPTH, low = j->blocks * PACKED;
     for (int64_t a = 0; a < j->blocks; a++)
-        for (int64_t b = a; b < j->blocks; b++)
-            j->slots->gram_add(left + a * PACKED, right + b * PACKED, TILES,
-                               g + (a * padded + b) * DS_TILE_DEPTH, padded);
+        for (int64_t b = a; b < j->blocks; b++) {
+            const ds_bf16 *l = left + a * PACKED, *r = right + b * PACKED;
+            float *to = g + (a * padded + b) * DS_TILE_DEPTH;
+            j->slots->gram_add(l, r, TILES, to, padded);
+            if (j->parts == 1)
+                continue;
+            j->slots->gram_add(l, r + low, TILES, to, padded);
+            j->slots->gram_add(l + low, r, TILES, to, padded);
+        }
+}
+
+/* A chunk of a block of 32 channels of floats, in two parts. */
+static void split_chunk(const job *j, int64_t n, int64_t block, int64_t at, int64_t count,
+                        ds_bf16 part[2][DS_GRAM_CHUNK * DS_TILE_DEPTH])
+{
+    int32_t column[DS_GRAM_CHUNK];
+    const ds_shape s = j->x->shape;
+    for (int32_t i = 0; i < DS_GRAM_CHUNK; i++)
+        column[i] = i < count ? i : -1;
+    j->slots->copy(&(ds_tile_copy){.column = column,
+                                   .pixels = DS_GRAM_CHUNK,
+                                   .row = ds_block(j->x, n, 2 * block) + at * DS_BLOCK,
+                                   .plane = s.h * s.w * DS_BLOCK,
+                                   .channels = s.c - block * DS_TILE_DEPTH,
+                                   .to = part[0],
+                                   .low = part[1]});
+}
+
+static void pack_chunk(const job *j, int64_t n, int64_t block, int64_t at, int64_t count,
+                       ds_bf16 *left, ds_bf16 *right)
+{
+    ds_bf16 part[2][DS_GRAM_CHUNK * DS_TILE_DEPTH];
+    const ds_bf16 *from[2] = {part[0], part[1]};
+    int64_t to = block * PACKED;
+    if (ds_is_half(j->x))
+        from[0] = ds_half_block(j->x, n, block) + at * DS_HALF_BLOCK;
+    else
+        split_chunk(j, n, block, at, count, part);
+    for (int64_t i = 0; i < j->parts; i++, to += j->blocks * PACKED)
+        j->slots->gram_pack(from[i], count, TILES, left + to, right + to);
 }
 
 /* Item: one strip of one picture. */
@@ -66,14 +108,14 @@ static void gram_task(void *context, int64_t item, int worker)
     const job *j = context;
     int64_t n = item / j->strips, begin = item % j->strips * j->strip;
     int64_t end = ds_minimum(begin + j->strip, j->x->shape.h * j->x->shape.w);
-    ds_bf16 *left = j->packed + worker * 2 * j->blocks * PACKED, *right = left + j->blocks * PACKED;
+    int64_t factor = j->parts * j->blocks * PACKED;
+    ds_bf16 *left = j->packed + worker * 2 * factor, *right = left + factor;
     float *g = j->partial + item * square(j);
     memset(g, 0, (size_t)square(j) * sizeof *g);
     j->slots->begin();
     for (int64_t at = begin; at < end; at += DS_GRAM_CHUNK) {
         for (int64_t block = 0; block < j->blocks; block++)
-            j->slots->gram_pack(ds_half_block(j->x, n, block) + at * DS_HALF_BLOCK, end - at, TILES,
-                                left + block * PACKED, right + block * PACKED);
+            pack_chunk(j, n, block, at, end - at, left, right);
         add_chunk(j, left, right, g);
     }
     j->slots->end();
@@ -83,11 +125,11 @@ static ds_code gram_prepare(ds_backend *backend, ds_step *step, ds_status *statu
 {
     const job j = job_of(backend, step);
     int64_t parts = step->in[0]->shape.n * j.strips;
-    int64_t packed = ds_pool_threads(backend->pool) * 2 * j.blocks * PACKED;
+    int64_t packed = ds_pool_threads(backend->pool) * 2 * j.parts * j.blocks * PACKED;
     (void)status;
     step->workspace_bytes =
         (size_t)(parts * square(&j)) * sizeof(float) + (size_t)packed * sizeof(ds_bf16);
-    step->variant = "tiles";
+    step->variant = j.parts > 1 ? "tiles split" : "tiles";
     return DS_OK;
 }
 
@@ -122,7 +164,7 @@ typedef struct inner {
 static bool accepts_backward(const ds_backend *backend, const ds_step *step)
 {
     /* With S in two parts vectors of bf16 compute as much as floats do. */
-    return backend->level == DS_CPU_AMX && accepts(backend, step, 2) && ds_is_half(step->out);
+    return backend->level == DS_CPU_AMX && accepts(backend, step, 2);
 }
 
 static size_t s_bytes(const inner *self)
@@ -153,6 +195,12 @@ exit:
     return status->code;
 }
 
+/* Picture n of a map. */
+static void *picture(const ds_tensor *map, int64_t n)
+{
+    return (unsigned char *)map->data + (size_t)n * (ds_stored_bytes(map) / (size_t)map->shape.n);
+}
+
 typedef struct symmetric {
     const float *dg;
     int64_t channels;
@@ -181,8 +229,8 @@ static void backward_run(ds_backend *backend, const ds_step *step)
     self->step.workspace = (unsigned char *)step->workspace + s_bytes(self);
     for (int64_t n = 0; n < s.n; n++) {
         m.dg = (const float *)step->in[1]->data + n * s.c * s.c;
-        self->x.data = ds_half_block(step->in[0], n, 0);
-        self->y.data = ds_half_block(step->out, n, 0);
+        self->x.data = picture(step->in[0], n);
+        self->y.data = picture(step->out, n);
         ds_pool_run(backend->pool, s.c, s_task, &m);
         ds_cpu_conv2d_tiles.run(backend, &self->step);
     }

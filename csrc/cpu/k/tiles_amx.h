@@ -100,16 +100,33 @@ static TILE_TARGET void ds_multiply_amx(const ds_tile_product *p)
     tile_fence();
 }
 
-/* to = the transposed 16x16 matrix of pairs. */
+/* to = the transposed 16x16 matrix of pairs: the bits of a row's number and of a column's change
+   places, one after the other. */
 static inline TARGET void ds_tile_transpose(const ds_bf16 *from, ds_bf16 *to)
 {
-    const __m512i apart =
-        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                           _mm512_set1_epi32(16));
-    for (int64_t row = 0; row < 16; row++)
-        _mm512_storeu_si512(
-            to + row * DS_TILE_DEPTH,
-            _mm512_i32gather_epi32(apart, (const int *)(const void *)from + row, 4));
+    const __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i row[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        row[i] = _mm512_loadu_si512(from + i * DS_TILE_DEPTH);
+#pragma GCC unroll 4
+    for (int bit = 1; bit < 16; bit *= 2) {
+        const __m512i moved = _mm512_xor_si512(place, _mm512_set1_epi32(bit));
+        const __m512i other = _mm512_set1_epi32(16);
+        const __mmask16 set = _mm512_test_epi32_mask(place, _mm512_set1_epi32(bit));
+        const __m512i first = _mm512_mask_add_epi32(place, set, moved, other);
+        const __m512i second = _mm512_mask_add_epi32(moved, set, place, other);
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; i++)
+            if (!(i & bit)) {
+                const __m512i low = row[i], high = row[i | bit];
+                row[i] = _mm512_permutex2var_epi32(low, first, high);
+                row[i | bit] = _mm512_permutex2var_epi32(low, second, high);
+            }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        _mm512_storeu_si512(to + i * DS_TILE_DEPTH, row[i]);
 }
 
 /* The left factor has a row of 32 pixels for each channel. */
