@@ -152,6 +152,7 @@ def test_trajectory(golden, network, weights, optimizer):
         iterations=STEPS,
         scales=1,
         balance=False,
+        precision="fp32",
         **{f"{name}_weight": weight for name, weight in WEIGHTS.items()},
     )
     session.step(STEPS)
