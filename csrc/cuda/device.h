@@ -295,46 +295,48 @@ struct ds_sum_to_scalar {
     }
 };
 
-/* One block: the channels [32 x, 32 x + 32) of picture z, pixels of chunk y. f adds to K sums. */
-template <int K, class F>
-__global__ void ds_sum_maps_kernel(F f, int64_t channels, int64_t pixels, double *partial)
+/* Adds up the K sums of the rows of a block of sum_maps, in order; the first row gets them. */
+template <int K> __device__ static inline void ds_row_sums(double *sums, double *tree)
 {
-    DS_SHARED(double, tree, DS_MAP_ROWS * DS_MAP_LANES * K);
     const int lane = threadIdx.x % DS_MAP_LANES, row = threadIdx.x / DS_MAP_LANES;
-    const int64_t c = (int64_t)blockIdx.x * DS_MAP_LANES + lane, n = blockIdx.z;
-    const int64_t begin = (int64_t)blockIdx.y * DS_MAP_CHUNK;
-    const int64_t end = begin + DS_MAP_CHUNK < pixels ? begin + DS_MAP_CHUNK : pixels;
-    double sums[K] = {};
-    for (int64_t k = begin + row; k < end && c < channels; k += DS_MAP_ROWS)
-        f(n, c, k, sums);
     for (int j = 0; j < K; j++)
         tree[(row * DS_MAP_LANES + lane) * K + j] = sums[j];
     __syncthreads();
-    if (row > 0 || c >= channels)
-        return;
-    for (int j = 0; j < K; j++) {
-        double sum = 0;
-        for (int r = 0; r < DS_MAP_ROWS; r++)
-            sum += tree[(r * DS_MAP_LANES + lane) * K + j];
-        partial[((n * gridDim.y + blockIdx.y) * channels + c) * K + j] = sum;
-    }
+    for (int j = 0; j < K && row == 0; j++)
+        for (int r = 1; r < DS_MAP_ROWS; r++)
+            sums[j] += tree[(r * DS_MAP_LANES + lane) * K + j];
 }
 
-/* Adds the chunks up; the result lies where the first chunk of each picture was. */
-struct ds_sum_chunks {
-    double *partial;
-    int64_t chunks, values; /* values of a picture: channels * K */
-    __device__ void operator()(int64_t i) const
-    {
-        int64_t value;
-        const int64_t n = ds_split(i, values, &value);
-        double *at = partial + n * chunks * values + value;
-        double sum = 0;
-        for (int64_t chunk = 0; chunk < chunks; chunk++)
-            sum += at[chunk * values];
-        *at = sum;
+/* One block: the channels [32 x, 32 x + 32) of a picture, pixels of chunk y. f adds to K sums; the
+   last block of those channels adds up the chunks and gives them to g. */
+template <int K, class F, class G>
+__global__ void ds_sum_maps_kernel(F f, G g, int64_t channels, int64_t pixels, int64_t picture,
+                                   double *partial, unsigned *tickets)
+{
+    DS_SHARED(double, tree, DS_MAP_ROWS * DS_MAP_LANES * K);
+    const int lane = threadIdx.x % DS_MAP_LANES, row = threadIdx.x / DS_MAP_LANES;
+    const int64_t c = (int64_t)blockIdx.x * DS_MAP_LANES + lane, n = picture + blockIdx.z;
+    const int64_t begin = (int64_t)blockIdx.y * DS_MAP_CHUNK;
+    const int64_t end = begin + DS_MAP_CHUNK < pixels ? begin + DS_MAP_CHUNK : pixels;
+    const bool there = c < channels;
+    double sums[K] = {};
+    for (int64_t k = begin + row; k < end && there; k += DS_MAP_ROWS)
+        f(n, c, k, sums);
+    ds_row_sums<K>(sums, tree);
+    partial += n * gridDim.y * channels * K;
+    for (int j = 0; j < K && row == 0 && there; j++)
+        partial[(blockIdx.y * channels + c) * K + j] = sums[j];
+    if (!ds_is_last(tickets + blockIdx.z * gridDim.x + blockIdx.x, gridDim.y))
+        return;
+    for (int j = 0; j < K; j++) {
+        sums[j] = 0;
+        for (int64_t chunk = row; chunk < gridDim.y && there; chunk += DS_MAP_ROWS)
+            sums[j] += partial[(chunk * channels + c) * K + j];
     }
-};
+    ds_row_sums<K>(sums, tree);
+    if (row == 0 && there)
+        g(n, c, sums);
+}
 
 static inline int64_t ds_map_chunks(ds_shape s)
 {
@@ -347,28 +349,20 @@ static inline size_t ds_map_sum_bytes(ds_shape s, int k)
     return (size_t)(s.n * ds_map_chunks(s) * s.c * k) * sizeof(double);
 }
 
-/* The K sums of map c of picture n after sum_maps. */
-template <int K> struct ds_map_sums {
-    const double *sums;
-    int64_t channels, chunks;
-    __device__ const double *of(int64_t n, int64_t c) const
-    {
-        return sums + (n * chunks * channels + c) * K;
-    }
-};
-
-/* sum_maps: for each map of each picture K sums over its pixels, f(n, c, pixel, sums). */
-template <int K, class F>
-static inline ds_map_sums<K> ds_sum_maps(ds_backend *backend, const F &f, ds_shape s, void *work)
+/* sum_maps: for each map of each picture K sums over its pixels, made by f(n, c, pixel, sums) and
+   given to g(n, c, sums). */
+template <int K, class F, class G>
+static inline void ds_sum_maps(ds_backend *backend, const F &f, const G &g, ds_shape s, void *work)
 {
-    const int64_t chunks = ds_map_chunks(s);
-    const dim3 blocks((unsigned)ds_blocks_for(s.c, DS_MAP_LANES), (unsigned)chunks, (unsigned)s.n);
-    DS_LAUNCH((ds_sum_maps_kernel<K, F>), blocks, dim3(DS_MAP_ROWS * DS_MAP_LANES),
-              ds_cuda_of(backend)->stream, f, s.c, s.h * s.w, (double *)work);
+    const ds_cuda *cuda = ds_cuda_of(backend);
+    const int64_t tiles = ds_blocks_for(s.c, DS_MAP_LANES), most = DS_TICKETS / tiles;
+    for (int64_t n = 0; n < s.n; n += most) {
+        const int64_t pictures = s.n - n < most ? s.n - n : most;
+        const dim3 blocks((unsigned)tiles, (unsigned)ds_map_chunks(s), (unsigned)pictures);
+        DS_LAUNCH((ds_sum_maps_kernel<K, F, G>), blocks, dim3(DS_MAP_ROWS * DS_MAP_LANES),
+                  cuda->stream, f, g, s.c, s.h * s.w, n, (double *)work, cuda->tickets);
+    }
     ds_cuda_note(backend, cudaGetLastError(), "sum_maps");
-    if (chunks > 1)
-        ds_each(backend, ds_sum_chunks{(double *)work, chunks, s.c * K}, s.n * s.c * K);
-    return {(const double *)work, s.c, chunks};
 }
 
 /* KERNEL(op, symbol): see kernels.def. */

@@ -4,18 +4,13 @@ namespace
 {
 
 struct forward {
-    ds_map_statistics maps;
     ds_view y;
-    double epsilon;
-    bool unbiased;
-    __device__ void operator()(int64_t i) const
+    double divisor, epsilon;
+    __device__ void operator()(int64_t n, int64_t c, const ds_statistics &s) const
     {
-        int64_t c;
-        const int64_t n = ds_split(i, maps.x.shape.c, &c);
-        const ds_statistics s = maps.of(n, c);
         const int64_t at = n * y.n + c * y.c;
         ds_store(y, at, (float)s.mean);
-        ds_store(y, at + 1, (float)sqrt(s.squares / (s.count - unbiased) + epsilon));
+        ds_store(y, at + 1, (float)sqrt(s.squares / divisor + epsilon));
     }
 };
 
@@ -38,9 +33,9 @@ void run(ds_backend *backend, const ds_step *step)
 {
     const ds_moments_attr a = DS_ATTR(moments, step->attr);
     const ds_view x = ds_view_of(backend, step->in[0]);
-    const forward f = {ds_measure_maps(backend, x, step->workspace), ds_view_of(backend, step->out),
-                       a.epsilon, a.unbiased != 0};
-    ds_each(backend, f, x.shape.n * x.shape.c);
+    const double divisor = (double)(x.shape.h * x.shape.w) - (a.unbiased != 0);
+    ds_measure_maps(backend, x, forward{ds_view_of(backend, step->out), divisor, a.epsilon},
+                    step->workspace);
 }
 
 ds_code prepare(ds_backend *, ds_step *step, ds_status *)

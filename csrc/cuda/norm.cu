@@ -1,3 +1,4 @@
+#include "cuda/pointwise.h"
 #include "cuda/statistics.h"
 
 namespace
@@ -18,77 +19,103 @@ vector vector_of(const ds_step *step, int input, float otherwise)
     return {step->inputs > input ? (const float *)step->in[input]->data : NULL, otherwise};
 }
 
-struct group {
-    ds_map_statistics maps;
-    bool whole_batch;
-    double epsilon;
-    __device__ ds_statistics of(int64_t n, int64_t c) const
+struct keep_statistics {
+    ds_normals to;
+    __device__ void operator()(int64_t n, int64_t c, const ds_statistics &s) const
     {
-        return whole_batch ? maps.of_batch(c) : maps.of(n, c);
-    }
-    __device__ double scale(const ds_statistics &s) const
-    {
-        return 1 / sqrt(s.squares / s.count + epsilon);
+        to.of(n, c) = {s.mean, s.squares};
     }
 };
 
-struct instance {
-    group g;
-    vector gamma, beta;
-    ds_view y;
-    __device__ void operator()(int64_t i) const
+/* Makes the statistics of a channel's maps, kept in place of their normals, those of the batch. */
+struct merge_batch {
+    ds_normals normals;
+    int64_t pictures;
+    double pixels, epsilon;
+    __device__ void operator()(int64_t c) const
     {
-        const ds_index at = ds_index_of(y, i);
-        const ds_statistics s = g.of(at.n, at.c);
-        const double scale = g.scale(s) * gamma.of(at.c);
-        ds_store(y, i, (float)((ds_load(g.maps.x, i) - s.mean) * scale + beta.of(at.c)));
+        double mean = normals.of(0, c).mean, squares = normals.of(0, c).inverse;
+        for (int64_t n = 1; n < pictures; n++) {
+            const ds_normal next = normals.of(n, c);
+            const double apart = next.mean - mean, share = 1 / (double)(n + 1);
+            mean += apart * share;
+            squares += next.inverse + apart * apart * pixels * (double)n * share;
+        }
+        const double inverse = 1 / sqrt(squares / (pixels * (double)pictures) + epsilon);
+        for (int64_t n = 0; n < pictures; n++)
+            normals.of(n, c) = {mean, inverse};
+    }
+};
+
+/* Measures x for an instance norm or, with whole_batch, for a norm over all pictures. */
+ds_normals measure(ds_backend *backend, const ds_view &x, double epsilon, int64_t whole_batch,
+                   void *work)
+{
+    if (!whole_batch || x.shape.n == 1)
+        return ds_normalise_maps(backend, x, epsilon, false, work);
+    const ds_normals normals = ds_normals_in(x.shape, work);
+    const double pixels = (double)(x.shape.h * x.shape.w);
+    ds_measure_maps(backend, x, keep_statistics{normals}, work);
+    ds_each(backend, merge_batch{normals, x.shape.n, pixels, epsilon}, x.shape.c);
+    return normals;
+}
+
+struct instance {
+    ds_normals normals;
+    vector gamma, beta;
+    __device__ float operator()(float x, const ds_index &at) const
+    {
+        const ds_normal normal = normals.of(at.n, at.c);
+        return (float)((x - normal.mean) * (normal.inverse * gamma.of(at.c)) + beta.of(at.c));
     }
 };
 
 /* Sums of dy and dy xhat over a map. */
 struct gradient_sums {
-    group g;
-    ds_view dy;
+    ds_normals normals;
+    ds_view x, dy;
     __device__ void operator()(int64_t n, int64_t c, int64_t k, double *sums) const
     {
-        const ds_statistics s = g.of(n, c);
+        const ds_normal normal = normals.of(n, c);
         const double up = ds_pixel(dy, n, c, k);
         sums[0] += up;
-        sums[1] += up * (ds_pixel(g.maps.x, n, c, k) - s.mean) * g.scale(s);
+        sums[1] += up * (ds_pixel(x, n, c, k) - normal.mean) * normal.inverse;
     }
 };
 
 struct instance_backward {
-    group g;
-    ds_map_sums<2> sums;
+    ds_normals normals;
+    const ds_two_sums *sums;
     vector gamma;
-    ds_view dy, dx;
+    ds_view x, dy, dx;
+    bool whole_batch;
+    double share; /* of a pixel in the mean */
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(dx, i);
-        const ds_statistics s = g.of(at.n, at.c);
+        const ds_normal normal = normals.of(at.n, at.c);
         double up = 0, up_xhat = 0;
-        const int64_t first = g.whole_batch ? 0 : at.n;
-        const int64_t last = g.whole_batch ? dx.shape.n : at.n + 1;
+        const int64_t first = whole_batch ? 0 : at.n;
+        const int64_t last = whole_batch ? dx.shape.n : at.n + 1;
         for (int64_t n = first; n < last; n++) {
-            up += sums.of(n, at.c)[0];
-            up_xhat += sums.of(n, at.c)[1];
+            up += sums[n * dx.shape.c + at.c].first;
+            up_xhat += sums[n * dx.shape.c + at.c].second;
         }
-        const double xhat = (ds_load(g.maps.x, i) - s.mean) * g.scale(s);
-        const double centred = ds_load(dy, i) - (up + xhat * up_xhat) / s.count;
-        ds_store(dx, i, (float)(g.scale(s) * gamma.of(at.c) * centred));
+        const double xhat = (ds_load(x, i) - normal.mean) * normal.inverse;
+        const double centred = ds_load(dy, i) - (up + xhat * up_xhat) * share;
+        ds_store(dx, i, (float)(normal.inverse * gamma.of(at.c) * centred));
     }
 };
 
 struct gamma_gradient {
-    ds_map_sums<2> sums;
+    const ds_two_sums *sums;
     float *out;
-    int64_t pictures;
+    int64_t pictures, channels;
     __device__ void operator()(int64_t c) const
     {
         double sum = 0;
         for (int64_t n = 0; n < pictures; n++)
-            sum += sums.of(n, c)[1];
+            sum += sums[n * channels + c].second;
         out[c] = (float)sum;
     }
 };
@@ -97,46 +124,47 @@ void run_instance(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_attr a = DS_ATTR(instance_norm, step->attr);
     const ds_view x = ds_view_of(backend, step->in[0]);
-    const instance f = {
-        {ds_measure_maps(backend, x, step->workspace), a.whole_batch != 0, a.epsilon},
-        vector_of(step, 1, 1),
-        vector_of(step, 2, 0),
-        ds_view_of(backend, step->out)};
-    ds_each(backend, f, ds_count(step->out->shape));
+    const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
+    ds_apply(backend, step, instance{normals, vector_of(step, 1, 1), vector_of(step, 2, 0)}, x);
 }
 
 ds_code prepare_instance(ds_backend *, ds_step *step, ds_status *)
 {
-    step->workspace_bytes = ds_measure_bytes(step->in[0]->shape);
+    step->workspace_bytes = ds_normal_bytes(step->in[0]->shape);
     return DS_OK;
 }
 
+/* The workspace has the normals, then both sums of every map. */
 ds_code prepare_backward(ds_backend *, ds_step *step, ds_status *)
 {
-    step->workspace_bytes =
-        ds_measure_bytes(step->in[1]->shape) + ds_map_sum_bytes(step->in[1]->shape, 2);
+    const ds_shape x = step->in[1]->shape;
+    step->workspace_bytes = ds_normal_bytes(x) + ds_two_sum_bytes(x);
     return DS_OK;
 }
 
-group measure_second(ds_backend *backend, const ds_step *step, double epsilon, int64_t whole_batch)
+const ds_two_sums *sum_gradients(ds_backend *backend, const ds_normals &normals,
+                                 const ds_step *step)
 {
-    const ds_view x = ds_view_of(backend, step->in[1]);
-    return {ds_measure_maps(backend, x, step->workspace), whole_batch != 0, epsilon};
-}
-
-ds_map_sums<2> sum_gradients(ds_backend *backend, const group &g, const ds_step *step)
-{
-    const ds_shape shape = g.maps.x.shape;
-    char *work = (char *)step->workspace + ds_measure_bytes(shape);
-    return ds_sum_maps<2>(backend, gradient_sums{g, ds_view_of(backend, step->in[0])}, shape, work);
+    const ds_view dy = ds_view_of(backend, step->in[0]), x = ds_view_of(backend, step->in[1]);
+    return ds_sum_maps_twice(backend, gradient_sums{normals, x, dy}, x.shape,
+                             (char *)step->workspace + ds_normal_bytes(x.shape));
 }
 
 void run_instance_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_backward_attr a = DS_ATTR(instance_norm_backward, step->attr);
-    const group g = measure_second(backend, step, a.epsilon, a.whole_batch);
-    const instance_backward f = {g, sum_gradients(backend, g, step), vector_of(step, 2, 1),
-                                 ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out)};
+    const ds_view x = ds_view_of(backend, step->in[1]);
+    const bool whole_batch = a.whole_batch != 0;
+    const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
+    const int64_t pixels = x.shape.h * x.shape.w * (whole_batch ? x.shape.n : 1);
+    const instance_backward f = {normals,
+                                 sum_gradients(backend, normals, step),
+                                 vector_of(step, 2, 1),
+                                 x,
+                                 ds_view_of(backend, step->in[0]),
+                                 ds_view_of(backend, step->out),
+                                 whole_batch,
+                                 1 / (double)pixels};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -144,10 +172,11 @@ void run_instance_backward_gamma(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_backward_gamma_attr a =
         DS_ATTR(instance_norm_backward_gamma, step->attr);
-    const group g = measure_second(backend, step, a.epsilon, a.whole_batch);
-    const ds_shape x = g.maps.x.shape;
-    const gamma_gradient f = {sum_gradients(backend, g, step), (float *)step->out->data, x.n};
-    ds_each(backend, f, x.c);
+    const ds_view x = ds_view_of(backend, step->in[1]);
+    const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
+    const gamma_gradient f = {sum_gradients(backend, normals, step), (float *)step->out->data,
+                              x.shape.n, x.shape.c};
+    ds_each(backend, f, x.shape.c);
 }
 
 /* Batch norm: y = (x - mean) * scale + shift; backward: the same with neither. */
@@ -190,7 +219,7 @@ void run_batch_backward(ds_backend *backend, const ds_step *step)
 } // namespace
 
 const ds_kernel ds_cuda_instance_norm = {
-    .prepare = prepare_instance, .run = run_instance, .in_place = 1};
+    .accepts = ds_takes_end, .prepare = prepare_instance, .run = run_instance, .in_place = 1};
 const ds_kernel ds_cuda_instance_norm_backward = {
     .prepare = prepare_backward, .run = run_instance_backward, .in_place = 1 | 2};
 const ds_kernel ds_cuda_instance_norm_backward_gamma = {.prepare = prepare_backward,

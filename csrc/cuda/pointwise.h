@@ -88,6 +88,38 @@ static inline ds_end ds_end_of(const ds_backend *backend, const ds_step *step)
     return end;
 }
 
+/* y = end(f(x, index)), eight channels at a time where their number allows. */
+template <class F> struct ds_applied {
+    F f;
+    ds_view x, y;
+    ds_end end;
+    bool vectors;
+    __device__ void operator()(int64_t i) const
+    {
+        if (!vectors) {
+            ds_store(y, i, end.of(f(ds_load(x, i), ds_index_of(y, i)), i));
+            return;
+        }
+        ds_index at = ds_index_of(y, i * DS_VECTOR);
+        float values[DS_VECTOR];
+        ds_load_vector(x, i * DS_VECTOR, values);
+        for (int j = 0; j < DS_VECTOR; j++, at.c++)
+            values[j] = f(values[j], at);
+        end.of_vector(values, i * DS_VECTOR);
+        ds_store_vector(y, i * DS_VECTOR, values);
+    }
+};
+
+/* apply: x and y are of one shape and kind. */
+template <class F>
+static inline void ds_apply(ds_backend *backend, const ds_step *step, const F &f, const ds_view &x)
+{
+    const ds_view y = ds_view_of(backend, step->out);
+    const bool vectors = y.map && y.shape.c % DS_VECTOR == 0;
+    ds_each(backend, ds_applied<F>{f, x, y, ds_end_of(backend, step), vectors},
+            ds_count(y.shape) / (vectors ? DS_VECTOR : 1));
+}
+
 /* `accepts` of a kernel that ends in ds_end. */
 static inline bool ds_takes_end(const ds_backend *, const ds_step *step)
 {

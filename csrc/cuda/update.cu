@@ -5,19 +5,37 @@
 namespace
 {
 
+/* What all elements of a step share. */
+struct adam_factors {
+    double step, root;
+};
+
+/* Counts the step, before the elements. */
+struct begin_adam {
+    float *steps;
+    const float *rate;
+    double beta1, beta2;
+    const int *finite;
+    adam_factors *factors;
+    __device__ void operator()(int64_t) const
+    {
+        if (!*finite)
+            return;
+        const double t = (double)(*steps += 1);
+        *factors = {(double)*rate / (1 - pow(beta1, t)), sqrt(1 - pow(beta2, t))};
+    }
+};
+
 struct adam {
-    ds_view x, m, v;
-    const float *steps, *rate;
-    ds_view gradient;
+    ds_view x, m, v, gradient;
+    const adam_factors *factors;
     double beta1, beta2, epsilon, weight_decay;
     const int *finite;
     __device__ void operator()(int64_t i) const
     {
         if (!*finite)
             return;
-        const double t = (double)*steps;
-        const double step = (double)*rate / (1 - pow(beta1, t));
-        const double root = sqrt(1 - pow(beta2, t));
+        const double step = factors->step, root = factors->root;
         const double old = ds_load(x, i);
         const double g = ds_load(gradient, i) + weight_decay * old;
         const double mean = ds_load(m, i) + (1 - beta1) * (g - ds_load(m, i));
@@ -30,33 +48,34 @@ struct adam {
     }
 };
 
-struct count {
-    float *steps;
-    const int *finite;
-    __device__ void operator()(int64_t) const
-    {
-        if (*finite)
-            *steps += 1;
-    }
-};
+ds_code prepare_adam(ds_backend *, ds_step *step, ds_status *)
+{
+    step->workspace_bytes = sizeof(adam_factors);
+    return DS_OK;
+}
 
 void run_adam(ds_backend *backend, const ds_step *step)
 {
     const ds_adam_update_attr a = DS_ATTR(adam_update, step->attr);
     const int *finite = ds_cuda_of(backend)->finite;
-    float *steps = (float *)step->in[3]->data;
+    adam_factors *factors = (adam_factors *)step->workspace;
+    const begin_adam begin = {(float *)step->in[3]->data,
+                              (const float *)step->in[5]->data,
+                              a.beta1,
+                              a.beta2,
+                              finite,
+                              factors};
     const adam f = {ds_view_of(backend, step->in[0]),
                     ds_view_of(backend, step->in[1]),
                     ds_view_of(backend, step->in[2]),
-                    steps,
-                    (const float *)step->in[5]->data,
                     ds_view_of(backend, step->in[4]),
+                    factors,
                     a.beta1,
                     a.beta2,
                     a.epsilon,
                     a.weight_decay,
                     finite};
-    ds_each(backend, count{steps, finite}, 1);
+    ds_each(backend, begin, 1);
     ds_each(backend, f, ds_count(step->in[0]->shape));
 }
 
@@ -112,6 +131,6 @@ void run_clamp(ds_backend *backend, const ds_step *step)
 
 } // namespace
 
-const ds_kernel ds_cuda_adam_update = {.run = run_adam};
+const ds_kernel ds_cuda_adam_update = {.prepare = prepare_adam, .run = run_adam};
 const ds_kernel ds_cuda_sgd_update = {.run = run_sgd};
 const ds_kernel ds_cuda_clamp_update = {.run = run_clamp};
