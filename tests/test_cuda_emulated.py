@@ -4,6 +4,7 @@ Every op against float64, in fp32 and in bf16; recording and replay; device memo
 are planted in a copy of the sources, which the emulator must find.
 """
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ from repeat_cases import (  # noqa: F401
 import depthstyle as ds
 from depthstyle import _core
 
+MOST_LAUNCHES = 80
+
 
 @pytest.fixture(scope="module", autouse=True)
 def library(emulated_library):
@@ -49,6 +52,20 @@ def place():
 
 def test_a_step_repeats_bit_for_bit():
     assert len(repeated_steps(plans=2, runs=3)) == 1
+
+
+def test_an_iteration_of_gatys_is_one_graph_of_few_launches(library):
+    """Of which 34 are convolutions and pools; each style adds six, each further launch 2 us."""
+    assert load_bench("cuda_kernels").count_launches(library) <= MOST_LAUNCHES
+
+
+def load_bench(name):
+    """Import a script of bench/ that runs in its own folder."""
+    folder = ROOT / "bench"
+    if not folder.is_dir():
+        pytest.skip("the benchmarks are not beside the tests")
+    sys.path.append(str(folder))
+    return importlib.import_module(name)
 
 
 SCARCE = """

@@ -79,13 +79,23 @@ static ds_code gradient_add(ds_graph *graph, ds_id id, const ds_node *node, ds_i
     return sum_like(graph, dy, node->in[input], dx, status);
 }
 
+/* As the gradient of a loss to itself is. */
+static bool is_one(const ds_node *node)
+{
+    const ds_tensor *t = &node->out;
+    return node->op == DS_OP_constant && ds_is_scalar(t->shape) && t->dtype == DS_F32 &&
+           *(const float *)t->data == 1;
+}
+
 static ds_code gradient_multiply(ds_graph *graph, ds_id id, const ds_node *node, ds_id dy,
                                  int input, ds_id *dx, ds_status *status)
 {
     (void)id;
-    ds_id product = DS_NONE;
-    DS_TRY(ds_graph_add(graph, DS_OP_multiply, (ds_id[]){dy, node->in[1 - input]}, 2, NULL,
-                        &product, status));
+    const ds_id other = node->in[1 - input];
+    ds_id product = other;
+    if (!is_one(&graph->nodes[dy]))
+        DS_TRY(
+            ds_graph_add(graph, DS_OP_multiply, (ds_id[]){dy, other}, 2, NULL, &product, status));
     DS_TRY(sum_like(graph, product, node->in[input], dx, status));
 exit:
     return status->code;
