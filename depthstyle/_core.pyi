@@ -549,3 +549,11 @@ class Graph:
         high: Node,
         /,
     ) -> Node: ...
+    def keep_update(
+        self,
+        kept: Node,
+        x: Node,
+        least: Node | None = None,
+        value: Node | None = None,
+        /,
+    ) -> Node: ...

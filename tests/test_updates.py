@@ -1,4 +1,4 @@
-"""Adam, SGD and clamp: the formulas step by step in float64, and what must be refused."""
+"""Adam, SGD, clamp and keep: the formulas step by step in float64, and what must be refused."""
 
 import numpy as np
 import pytest
@@ -93,6 +93,26 @@ def test_clamp_is_per_channel_and_keeps_nan(shape, options):
     np.testing.assert_array_equal(plan.get("x"), np.clip(start, low, high))
 
 
+@pytest.mark.parametrize("options", [options for options, _ in BACKENDS], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_keep_copies_always_or_where_the_value_is_lower(shape, options):
+    graph, one = _core.Graph(), (1, 1, 1, 1)
+    x, value = graph.input("x", shape), graph.input("value", one, kind="plain")
+    last, best = (graph.variable(name, np.zeros(shape, np.float32)) for name in ("last", "best"))
+    least = graph.variable("least", np.full(one, np.inf, np.float32), kind="plain")
+    updates = [graph.keep_update(last, x), graph.keep_update(best, x, least, value)]
+    plan = graph.compile(updates, **options)
+    pictures = np.random.default_rng(0).standard_normal((5, *shape)).astype(np.float32)
+    lowest = None
+    for number, loss in enumerate([3.0, 2.0, 2.0, np.nan, 1.0]):
+        if number in (0, 1, 4):
+            lowest = number
+        kept = plan.run({"x": pictures[number], "value": loss})
+        np.testing.assert_array_equal(kept[0], pictures[number])
+        np.testing.assert_array_equal(kept[1], pictures[lowest])
+    assert plan.get("least").item() == 1
+
+
 @pytest.mark.parametrize(
     ("attrs", "message"),
     [
@@ -121,3 +141,9 @@ def test_bad_shapes():
         graph.adam_update(x, x, x, x, x, one)
     with pytest.raises(ValueError, match="clamp_update: low has shape"):
         graph.clamp_update(x, one, one)
+    with pytest.raises(ValueError, match="keep_update: x has shape"):
+        graph.keep_update(x, small)
+    with pytest.raises(ValueError, match="keep_update: least needs a value"):
+        graph.keep_update(x, x, one)
+    with pytest.raises(ValueError, match="keep_update: value has shape"):
+        graph.keep_update(x, x, one, small)

@@ -129,8 +129,44 @@ void run_clamp(ds_backend *backend, const ds_step *step)
     ds_each(backend, f, ds_count(step->in[0]->shape));
 }
 
+struct keeping {
+    ds_view kept, x;
+    const float *least, *value; /* NULL: always */
+    const int *finite;
+    __device__ void operator()(int64_t i) const
+    {
+        if (*finite && (!value || *value < *least))
+            ds_store(kept, i, ds_load(x, i));
+    }
+};
+
+struct lowering {
+    float *least;
+    const float *value;
+    const int *finite;
+    __device__ void operator()(int64_t) const
+    {
+        if (*finite && *value < *least)
+            *least = *value;
+    }
+};
+
+void run_keep(ds_backend *backend, const ds_step *step)
+{
+    const int *finite = ds_cuda_of(backend)->finite;
+    const bool compares = step->inputs > 2;
+    float *least = compares ? (float *)step->in[2]->data : NULL;
+    const float *value = compares ? (const float *)step->in[3]->data : NULL;
+    const keeping f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1]), least,
+                       value, finite};
+    ds_each(backend, f, ds_count(step->in[0]->shape));
+    if (compares)
+        ds_each(backend, lowering{least, value, finite}, 1);
+}
+
 } // namespace
 
 const ds_kernel ds_cuda_adam_update = {.prepare = prepare_adam, .run = run_adam};
 const ds_kernel ds_cuda_sgd_update = {.run = run_sgd};
 const ds_kernel ds_cuda_clamp_update = {.run = run_clamp};
+const ds_kernel ds_cuda_keep_update = {.run = run_keep};

@@ -10,7 +10,9 @@
        u = momentum u + g'
        x = x - r u
      clamp:
-       x = min(max(x, low), high) per channel; NaN stays, for the finite check to see */
+       x = min(max(x, low), high) per channel; NaN stays, for the finite check to see
+     keep, which copies instead:
+       kept = x;  with a value: where value < least, kept = x and least = value */
 #include "core/op.h"
 #include "ops/check.h"
 
@@ -74,6 +76,21 @@ exit:
     return status->code;
 }
 
+static ds_code infer_keep(const ds_tensor *const in[], int inputs, const int64_t *attr,
+                          ds_tensor *out, ds_status *status)
+{
+    (void)attr;
+    DS_TRY(ds_check_same("keep_update", "x", in[1], "kept", in[0], status));
+    if (inputs == 3)
+        DS_TRY(ds_fail(status, DS_BAD_VALUE, "keep_update: least needs a value; give both"));
+    for (int i = 2; i < inputs; i++)
+        DS_TRY(ds_check_scalar("keep_update", i == 2 ? "least" : "value", in[i], status));
+    *out = (ds_tensor){.shape = in[0]->shape, .kind = in[0]->kind};
+exit:
+    return status->code;
+}
+
 const ds_meaning ds_op_adam_update = {.infer = infer_adam, .mutates = 1 | 2 | 4 | 8};
 const ds_meaning ds_op_sgd_update = {.infer = infer_sgd, .mutates = 1 | 2};
 const ds_meaning ds_op_clamp_update = {.infer = infer_clamp, .mutates = 1};
+const ds_meaning ds_op_keep_update = {.infer = infer_keep, .mutates = 1 | 4};

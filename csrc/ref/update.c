@@ -1,6 +1,7 @@
 #include "ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 static void run_adam(ds_backend *backend, const ds_step *step)
 {
@@ -50,6 +51,21 @@ static void run_clamp(ds_backend *backend, const ds_step *step)
         }
 }
 
+static void run_keep(ds_backend *backend, const ds_step *step)
+{
+    const size_t bytes = (size_t)ds_count(step->in[0]->shape) * sizeof(ds_real);
+    (void)backend;
+    if (step->inputs > 2) {
+        ds_real *least = ds_real_data(step->in[2]);
+        const ds_real value = *ds_real_data(step->in[3]);
+        if (!(value < *least))
+            return;
+        *least = value;
+    }
+    memcpy(step->in[0]->data, step->in[1]->data, bytes);
+}
+
 const ds_kernel DS_REF(adam_update) = {.run = run_adam};
 const ds_kernel DS_REF(sgd_update) = {.run = run_sgd};
 const ds_kernel DS_REF(clamp_update) = {.run = run_clamp};
+const ds_kernel DS_REF(keep_update) = {.run = run_keep};
