@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-_PICTURES = 6
-"""Pictures of 3 floats a pixel that a run holds besides the plan: before, after, gradient, the
-best one, the start, and the one that is shown."""
+_PICTURES = 4
+"""Pictures of 3 floats a pixel that a run holds besides the plan: the start, and those of
+`Pictures` at the end of a size."""
 
 _SPARE = 2 << 20
 """What Python itself takes for a run."""
@@ -94,9 +94,11 @@ class _Sketch(Engine):
     plans: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
 
-    def compile(self, graph: Any, outputs: Sequence[Any], *, dry: bool = True) -> Any:
+    def compile(
+        self, graph: Any, outputs: Sequence[Any], check: Sequence[Any] = (), *, dry: bool = True
+    ) -> Any:
         """Compile, note the size, and return a stand-in."""
-        plan = super().compile(graph, outputs, dry=True)
+        plan = super().compile(graph, outputs, check, dry=True)
         self.plans.append(plan.bytes)
         return _Unrun(plan, self.on_gpu, self.kept)
 
@@ -204,7 +206,8 @@ def time_of(session: Session) -> float:
     trial.losses, trial.weights, trial._user = {}, dict(session.weights), {}
     total = 0.0
     for index in range(len(session._stages)):
-        trial._stage, trial._stage_iteration, trial._optimiser = index, 0, None
+        trial._leave_stage()
+        trial._stage, trial._stage_iteration = index, 0
         total += _time_of_stage(trial)
     return total
 
@@ -220,8 +223,8 @@ def _time_of_stage(trial: Session) -> float:
     first, *others = seconds  # the first one makes the plan
     if trial.preset.optimizer == "adam":
         return first + (iterations - 1) * float(np.median(others))
-    trial._optimiser = None  # whose memory the next line needs
-    pair = _time_of_a_pair(trial._image.size, history, trial._engine.threads)
+    length = trial._leave_stage().image.size  # the next line needs the memory of the optimiser
+    pair = _time_of_a_pair(length, history, trial._engine.threads)
     # The measured ones had 1, 2 ... pairs, all iterations have up to the whole history.
     without = [took - pair * min(pairs, history) for pairs, took in enumerate(others, start=1)]
     pairs = sum(min(number, history) for number in range(iterations))

@@ -129,7 +129,7 @@ def run(
     progress : str, optional
         Name of a progress bar that shows after two seconds; without it there is none.
     on_step : callable, optional
-        Called with the session after each iteration.
+        Called with the session after each iteration; without it a GPU does several in one go.
     checkpoints : Checkpoints, optional
         Saves the session by time, and takes up an earlier run's.
 
@@ -158,11 +158,11 @@ def run(
         bar.update(session.iteration)
         try:
             while session.iteration < session.iterations:
-                session.step()
+                session.advance(1 if on_step else session.iterations - session.iteration)
                 if checkpoints is not None:
                     checkpoints.after_step(session)
                 bar.set_postfix(loss=f"{session.losses['total'][-1]:.4g}", refresh=False)
-                bar.update()
+                bar.update(session.iteration - bar.n)
                 if on_step is not None:
                     on_step(session)
         except KeyboardInterrupt:

@@ -93,10 +93,16 @@ class Engine:
             return _core.cuda_memory(devices.ordinal(self.device))[0]
         return free_memory()
 
-    def compile(self, graph: Any, outputs: Sequence[Any], *, dry: bool = False) -> Any:
-        """Compile the nodes of a graph into a plan; a dry one cannot run, but has its bytes."""
+    def compile(
+        self, graph: Any, outputs: Sequence[Any], check: Sequence[Any] = (), *, dry: bool = False
+    ) -> Any:
+        """Compile nodes of a graph into a plan; those of `check` must stay finite.
+
+        A dry plan cannot run, but has its bytes.
+        """
         return graph.compile(
             list(outputs),
+            check=list(check),
             backend=self.backend,
             ordinal=devices.ordinal(self.device),
             precision=self.effective_precision,

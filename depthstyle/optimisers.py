@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,57 +18,159 @@ from depthstyle.presets import Preset
 Array = NDArray[np.float32]
 Poll = Callable[[], object] | None
 
+_SECONDS = 0.05
+"""How long a device may work without a look at Ctrl-C."""
+
+_MOST = 64
+"""Iterations that a device does in one go, at most; see ds_plan_repeat."""
+
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What one iteration found before it changed the picture.
+class Pictures:
+    """The pictures of a run, float32 (1, 3, H, W) in the network's input range.
 
     Attributes
     ----------
-    image : float32 (1, 3, H, W)
-        The picture that was evaluated, in the network's input range.
-    total : float
-        The objective.
-    terms : list of float
-        The value of each term, without the weight of its group.
+    image : array
+        The present one.
+    good : array
+        The one before, the last whose loss was finite.
+    best : array
+        The one of the lowest loss.
+    least : float
+        That loss.
     """
 
     image: Array
-    total: float
-    terms: list[float]
+    good: Array
+    best: Array
+    least: float = np.inf
 
 
-class Optimiser(Protocol):
-    """Improves the picture of an objective step by step."""
+class Optimiser:
+    """Improves the picture of an objective, and keeps the best one on the way.
 
-    image: Array
-    """The present picture (1, 3, H, W) in the network's input range."""
+    All of that is one plan, whose pictures stay where it runs until somebody asks for them.
+
+    Parameters
+    ----------
+    objective : Objective
+        Gets nodes that keep the last and the best picture.
+    start : float32 (1, 3, H, W)
+        The first picture, in the network's input range.
+    engine : Engine
+        Where the plan runs.
+    gradient, update : Node
+        The gradient of the objective, and the picture after an iteration.
+    """
+
+    def __init__(
+        self, objective: Objective, start: Array, engine: Engine, gradient: Any, update: Any
+    ) -> None:
+        graph, image = objective.graph, objective.image
+        good, best = (graph.variable(name, start, kind="map") for name in ("good", "best"))
+        least = graph.variable("least", np.full((1, 1, 1, 1), np.inf, np.float32), kind="plain")
+        # These go before the update, which changes what they copy.
+        kept = [
+            graph.keep_update(good, image),
+            graph.keep_update(best, image, least, objective.total),
+        ]
+        self._watched = [objective.total, *(term.node for term in objective.terms)]
+        self._plan = engine.compile(
+            graph, [*self._watched, *kept, update], check=[objective.total, gradient]
+        )
+        self._waits = engine.backend != "cuda"
+        self._pace = 1
+        self._size = start.nbytes
+
+    @property
+    def pictures(self) -> Pictures:
+        """The pictures; setting them changes those of the plan."""
+        image, good, best, least = map(self._plan.get, ("image", "good", "best", "least"))
+        return Pictures(image, good, best, float(least.item()))
+
+    @pictures.setter
+    def pictures(self, pictures: Pictures) -> None:
+        for name in ("image", "good", "best", "least"):
+            self._plan.set(name, getattr(pictures, name))
+
+    def picture(self, name: str) -> Array:
+        """Return one of the pictures."""
+        return self._plan.get(name)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the present picture is."""
+        return self._plan.is_finite("image")
+
+    def forget_best(self) -> None:
+        """Let the next picture be the best one."""
+        self._plan.set("least", np.inf)
+
+    def step(
+        self, weights: Mapping[str, float], iteration: int, most: int, poll: Poll = None
+    ) -> Array:
+        """Do some iterations: one on the CPU, on a device as many as take it about 50 ms.
+
+        Each evaluates the picture, keeps it, and changes it.
+
+        Parameters
+        ----------
+        weights : mapping of str to float
+            The weights by group.
+        iteration : int
+            The number of the first one, from 0.
+        most : int
+            How many to do at most.
+        poll : callable, optional
+            Called now and then; what it raises ends the work, and nothing has changed.
+
+        Returns
+        -------
+        float32 (done, 1 + terms)
+            What each iteration found: the objective, and the value of each term without the
+            weight of its group.
+
+        Raises
+        ------
+        NumericalError
+            The objective or its gradient is not finite; `iteration` counts from the first one
+            and `seen` is as above, up to that one, which has changed nothing.
+        """
+        count = min(most, self._pace)
+        begin = time.perf_counter()
+        seen = self._do(count, weights, iteration, poll)
+        if not self._waits:
+            fitting = int(count * _SECONDS / max(time.perf_counter() - begin, 1e-9))
+            self._pace = max(1, min(fitting, 2 * count, _MOST))
+        return seen
+
+    def _do(self, count: int, weights: Mapping[str, float], iteration: int, poll: Poll) -> Array:
+        raise NotImplementedError
 
     @property
     def bytes(self) -> int:
         """Memory that it takes from its first steps on."""
+        raise NotImplementedError
 
     def unused_after(self, iterations: int) -> int:
         """Return the part of that memory to which so many iterations write nothing."""
-
-    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
-        """Evaluate the picture, then change it; `weights` by group, `iteration` from 0.
-
-        `poll` is called now and then; what it raises ends the step, and nothing has changed.
-        """
+        raise NotImplementedError
 
     def state(self) -> Contents:
-        """Return all that the next step depends on besides the picture; arrays may be views."""
+        """Return all that the next step depends on besides the pictures; arrays may be views."""
+        raise NotImplementedError
 
     def restore(self, contents: Contents) -> None:
         """Go on from a state; KeyError or ValueError where it is none of this optimiser."""
+        raise NotImplementedError
 
 
 _MOMENTS = ("mean", "square", "step")
 """Adam's variables in the plan."""
 
 
-class Adam:
+class Adam(Optimiser):
     """Adam with a schedule; step, moments and clamping are part of the plan.
 
     Parameters
@@ -107,26 +210,22 @@ class Adam:
         if preset.clamp:
             update = graph.clamp_update(update, graph.constant(low), graph.constant(high))
         self._preset = preset
-        self._plan = engine.compile(
-            graph, [objective.total, *(term.node for term in objective.terms), update]
-        )
-        self.image = start
+        super().__init__(objective, start, engine, gradient, update)
 
     @property
     def bytes(self) -> int:
         """Memory of the plan, in which the moments are, and of their first values."""
-        return self._plan.bytes + 2 * self.image.nbytes
+        return self._plan.bytes + 2 * self._size
 
     def unused_after(self, iterations: int) -> int:
         """Return 0: the first iteration writes to all of it."""
         return 0
 
-    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
-        """Evaluate the picture, then take one step of Adam."""
-        before = self.image
-        rate = self._preset.learning_rate(iteration)
-        total, *terms, self.image = self._plan.run({**weights, "rate": rate}, poll=poll)
-        return Evaluation(before, float(total.item()), [float(term.item()) for term in terms])
+    def _do(self, count: int, weights: Mapping[str, float], iteration: int, poll: Poll) -> Array:
+        rates = [self._preset.learning_rate(iteration + i) for i in range(count)]
+        return self._plan.repeat(
+            count, dict(weights), feeds={"rate": rates}, watch=self._watched, poll=poll
+        )
 
     def state(self) -> Contents:
         """Return the moments and the number of steps."""
@@ -138,7 +237,7 @@ class Adam:
             self._plan.set(name, contents.tensors[name])
 
 
-class Lbfgs:
+class Lbfgs(Optimiser):
     """L-BFGS, one evaluation per iteration.
 
     Parameters
@@ -154,42 +253,37 @@ class Lbfgs:
     """
 
     def __init__(self, objective: Objective, start: Array, history: int, engine: Engine) -> None:
-        (gradient,) = objective.graph.gradient(objective.total, [objective.image])
-        self._plan = engine.compile(
-            objective.graph, [objective.total, *(term.node for term in objective.terms), gradient]
-        )
+        graph = objective.graph
+        (gradient,) = graph.gradient(objective.total, [objective.image])
+        slope = graph.variable("slope", start, kind="map")
+        super().__init__(objective, start, engine, gradient, graph.keep_update(slope, gradient))
+        self._waits = True
         self._lbfgs: Any = None
-        self._history, self._threads = history, engine.threads
+        self._history, self._threads, self._length = history, engine.threads, start.size
         self._weights: dict[str, float] = {}
-        self.image = start
 
     @property
     def bytes(self) -> int:
         """Memory of the plan and of a full history."""
-        return self._plan.bytes + (2 * self._history + 2) * self.image.nbytes
+        return self._plan.bytes + (2 * self._history + 4) * self._size
 
     def unused_after(self, iterations: int) -> int:
         """Return the bytes of the pairs that are still to come, one for each iteration."""
-        return 2 * max(self._history - max(iterations - 1, 0), 0) * self.image.nbytes
+        return 2 * max(self._history - max(iterations - 1, 0), 0) * self._size
 
-    def step(self, weights: Mapping[str, float], iteration: int, poll: Poll = None) -> Evaluation:
-        """Evaluate the picture, then take one step of L-BFGS."""
-        before = self.image
+    def _do(self, count: int, weights: Mapping[str, float], iteration: int, poll: Poll) -> Array:
         if weights != self._weights:  # gradients of another function would mislead it
             self._begin(weights)
-        self._plan.set("image", before)
-        total, *terms, gradient = self._plan.run(dict(weights), poll=poll)
-        value = float(total.item())
-        if np.isfinite(value):
-            after = before.ravel().copy()
-            self._lbfgs.step(after, value, gradient.ravel())
-            self.image = after.reshape(before.shape)
-        return Evaluation(before, value, [float(term.item()) for term in terms])
+        seen = self._plan.repeat(1, dict(weights), watch=self._watched, poll=poll)
+        image, slope = self._plan.get("image"), self._plan.get("slope")
+        self._lbfgs.step(image.ravel(), float(seen[0, 0]), slope.ravel())
+        self._plan.set("image", image)
+        return seen
 
     def _begin(self, weights: Mapping[str, float]) -> None:
         """Start without history on the function that these weights make."""
         self._lbfgs = None  # two would not fit where one does
-        self._lbfgs = _core.LBFGS(self.image.size, self._history, threads=self._threads)
+        self._lbfgs = _core.LBFGS(self._length, self._history, threads=self._threads)
         self._weights = dict(weights)
 
     def state(self) -> Contents:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from depthstyle import checkpoint, networks, session_state
+from depthstyle import checkpoint, session_state
 from depthstyle.checkpoint import Contents
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
@@ -24,7 +24,6 @@ from depthstyle.interrupts import HeldInterrupt
 from depthstyle.masks import MaskSpec, layer_mask
 from depthstyle.memory import give_back_memory
 from depthstyle.objective import (
-    DepthPerception,
     Engine,
     Loss,
     Objective,
@@ -33,14 +32,13 @@ from depthstyle.objective import (
     build_objective,
     style_groups,
 )
-from depthstyle.optimisers import Adam, Lbfgs, Optimiser
+from depthstyle.optimisers import Adam, Lbfgs, Optimiser, Pictures
 from depthstyle.presets import Options, Preset, check_choice, check_count, check_number
 from depthstyle.presets import preset as find_preset
+from depthstyle.session_inputs import WeightsSource, as_list, as_styles, fit, see_depth
 from depthstyle.weights.choice import choose
-from depthstyle.weights.depth_choice import choose_depth
 
 Array = NDArray[np.float32]
-WeightsSource = networks.Weights | str | os.PathLike[str]
 
 _SAME_SHAPE = 0.02  # by how much the proportions of depth and photograph may differ
 _LARGEST_STYLE_SCALE = 100
@@ -162,31 +160,30 @@ class Session:
         self._layers = self.preset.layer_weights(network.content_layer, network.style_layers)
 
         content = as_image(content, "content")
-        self._content = _fit(content, size)
-        self._styles = _as_styles(styles)
+        self._content = fit(content, size)
+        self._styles = as_styles(styles)
         if preserve_colour == "covariance":
             self._styles = [match_colour(style, self._content) for style in self._styles]
         self._preserve_luminance = preserve_colour == "luminance"
         self._style_scale, self._seed = style_scale, seed
         self._extra = dict(extra or {})
         self._check_sizes()
-        self.depth_perception = _see_depth(self.preset, depth_network_weights)
-        masks = _as_list(style_masks, len(self._styles))
+        self.depth_perception = see_depth(self.preset, depth_network_weights)
+        masks = as_list(style_masks, len(self._styles))
         self._stages = self._plan_stages(depth, content.shape[:2], content_mask, masks)
 
         self.weights: dict[str, float] = self._first_weights()
         self.losses: dict[str, list[float]] = {}
         self.iteration = 0
-        self._best_total = np.inf
         self._best_weights: dict[str, float] = {}
         self._stage = self._stage_iteration = 0
         self._optimiser: Optimiser | None = None
         self._objective: Objective | None = None
         self._user: dict[str, object] = {}
         first = self._stages[0].size
-        self._image = network.to_input(self._start_picture(start, first))
-        self._best = self._good = self._image
-        self._start_digest = digest(self._image)
+        picture = network.to_input(self._start_picture(start, first))
+        self._pictures: Pictures | None = Pictures(picture, picture, picture)
+        self._start_digest = digest(picture)
 
     @property
     def iterations(self) -> int:
@@ -195,13 +192,16 @@ class Session:
 
     @property
     def image(self) -> NDArray[np.float32]:
-        """The present picture, or the last good one after an error; float32 (H, W, 3) in [0, 1]."""
-        return self._finish(self._image)
+        """The present picture, or the last good one after an error; float32 (H, W, 3) in [0, 1].
+
+        Busy where another thread does iterations.
+        """
+        return self._finish(self._picture("image"))
 
     @property
     def best(self) -> NDArray[np.float32]:
         """The picture of the lowest loss at the present scale, float32 (H, W, 3) in [0, 1]."""
-        return self._finish(self._best)
+        return self._finish(self._picture("best"))
 
     @property
     def device(self) -> str:
@@ -262,10 +262,30 @@ class Session:
         """
         check_count("count", count)
         with HeldInterrupt() as interrupt, self._alone():
-            for _ in range(count):
-                interrupt.check()
-                self._step_once(interrupt)
+            last = self.iteration + count
+            while self.iteration < last:
+                self._advance(last - self.iteration, interrupt)
         return self.image
+
+    def advance(self, most: int) -> None:
+        """Do some iterations: one on the CPU, on a GPU as many as take it about 50 ms.
+
+        The losses of each are there afterwards; `best` and an error are those of single ones.
+        What is not done is to look at Ctrl-C and to call back in between.
+
+        Parameters
+        ----------
+        most : int
+            How many at most.
+
+        Raises
+        ------
+        NumericalError, OutOfMemory
+            As `step`.
+        """
+        check_count("most", most)
+        with HeldInterrupt() as interrupt, self._alone():
+            self._advance(most, interrupt)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint from which `resume` goes on, bit for bit.
@@ -334,59 +354,65 @@ class Session:
         finally:
             del self._user["thread"]
 
-    def _step_once(self, interrupt: HeldInterrupt) -> None:
-        last = self._stage == len(self._stages) - 1
-        if not last and self._stage_iteration == self.preset.iterations:
-            self._stage, self._stage_iteration = self._stage + 1, 0
-            self._optimiser = self._objective = None
+    def _advance(self, most: int, interrupt: HeldInterrupt) -> None:
+        interrupt.check()
+        if self._stage < len(self._stages) - 1:
+            if self._stage_iteration == self.preset.iterations:
+                self._leave_stage()
+                self._stage, self._stage_iteration = self._stage + 1, 0
+            most = min(most, self.preset.iterations - self._stage_iteration)
         if self._optimiser is None:
             with interrupt.released():
                 if self.iteration == 0:
                     check_memory(self)
-                prepared = self._prepare_stage(self._stage, self._image, self._engine)
+                prepared = self._prepare_stage(self._stage, self._picture("image"), self._engine)
             self._enter_stage(*prepared)
         assert self._optimiser is not None
         weights = self._checked_weights()
+        if weights != self._best_weights:
+            self._optimiser.forget_best()
         try:
-            evaluation = self._optimiser.step(weights, self._stage_iteration, interrupt.check)
+            seen = self._optimiser.step(weights, self._stage_iteration, most, interrupt.check)
         except NumericalError as error:
-            raise self._failure("gradient", str(error)) from error
-        self._refuse_nonfinite(evaluation.total, evaluation.terms)
-        self._good = evaluation.image
-        if not np.isfinite(self._optimiser.image).all():
-            raise self._failure("gradient", "the gradient is not finite")
-        if evaluation.total < self._best_total or weights != self._best_weights:
-            self._best, self._best_total = evaluation.image, evaluation.total
-            self._best_weights = weights
-        self._record(weights, evaluation.total, evaluation.terms)
-        self._image = self._optimiser.image
-        self._stage_iteration += 1
-        self.iteration += 1
+            assert error.seen is not None
+            self._record(weights, error.seen[:-1])
+            raise self._failure(error.seen[-1]) from error
+        if not self._optimiser.is_finite:
+            self._record(weights, seen[:-1])
+            raise self._failure(seen[-1])
+        self._record(weights, seen)
 
-    def _record(self, weights: Mapping[str, float], total: float, terms: list[float]) -> None:
+    def _record(self, weights: Mapping[str, float], seen: Array) -> None:
+        """Note what some iterations found."""
         assert self._objective is not None
-        sums = dict.fromkeys(self._objective.groups, 0.0)
-        for term, value in zip(self._objective.terms, terms, strict=True):
-            sums[term.group] += weights[term.group] * value
-        for name, value in {"total": total, **sums}.items():
-            self.losses.setdefault(name, []).append(value)
+        for total, *terms in seen.tolist():
+            sums = dict.fromkeys(self._objective.groups, 0.0)
+            for term, value in zip(self._objective.terms, terms, strict=True):
+                sums[term.group] += weights[term.group] * value
+            for name, value in {"total": total, **sums}.items():
+                self.losses.setdefault(name, []).append(value)
+            self._best_weights = dict(weights)
+        self._stage_iteration += len(seen)
+        self.iteration += len(seen)
 
-    def _refuse_nonfinite(self, total: float, terms: list[float]) -> None:
+    def _failure(self, seen: Array) -> NumericalError:
+        """Go back to the last good picture, from which a next step starts anew; make the error.
+
+        `seen` is what the iteration found that went wrong.
+        """
         assert self._objective is not None
-        if np.isfinite(total):
-            return
+        total, *terms = seen.tolist()
+        layer, reason = "total", f"the total loss is {total}"
         for term, value in zip(self._objective.terms, terms, strict=True):
             if not np.isfinite(value):
-                layer, name = term.layer, f"{term.group} loss at {term.layer} is {value}"
+                layer, reason = term.layer, f"{term.group} loss at {term.layer} is {value}"
                 break
-        else:
-            layer, name = "total", f"the total loss is {total}"
-        raise self._failure(layer, name)
-
-    def _failure(self, layer: str, reason: str) -> NumericalError:
-        """Go back to the last good picture, from which a next step starts anew; make the error."""
-        self._image = self._good
-        self._optimiser = None
+        if np.isfinite(total):
+            layer, reason = "gradient", "the gradient is not finite"
+        pictures = self._leave_stage()
+        usable = np.isfinite(total) and np.isfinite(pictures.image).all()
+        good = pictures.image if usable else pictures.good
+        self._pictures = replace(pictures, image=good, good=good)
         return NumericalError(
             f"iteration {self.iteration}: {reason}; lower the learning rate or the weights",
             iteration=self.iteration,
@@ -435,12 +461,29 @@ class Session:
 
     def _enter_stage(self, objective: Objective, optimiser: Optimiser) -> None:
         self._objective, self._optimiser = objective, optimiser
-        start = optimiser.image
-        if start.shape != self._best.shape:
-            self._best = start
-            self._best_total = np.inf
-        self._image = self._good = start
+        start, before = optimiser.picture("image"), self._pictures
+        if before is not None and before.best.shape == start.shape:
+            optimiser.pictures = replace(before, image=start, good=start)
+        self._pictures = None
         give_back_memory()  # of the targets and of the size before
+
+    def _leave_stage(self) -> Pictures:
+        """Take the pictures out of the optimiser, and drop it."""
+        self._pictures = self._present_pictures()
+        self._optimiser = self._objective = None
+        return self._pictures
+
+    def _present_pictures(self) -> Pictures:
+        if self._optimiser is not None:
+            return self._optimiser.pictures
+        assert self._pictures is not None
+        return self._pictures
+
+    def _picture(self, name: str) -> Array:
+        """Return one of `Pictures`."""
+        if self._optimiser is not None:
+            return self._optimiser.picture(name)
+        return getattr(self._pictures, name)
 
     def _finish(self, planes: Array) -> NDArray[np.float32]:
         image = self.perception.network.from_input(planes)
@@ -551,40 +594,3 @@ class Session:
                 )
             )
         return stages
-
-
-def _see_depth(preset: Preset, weights: WeightsSource | None) -> DepthPerception | None:
-    """Return what the depth loss compares, or None where there is none."""
-    if preset.depth_loss is None or preset.depth_weight == 0:
-        if weights is not None:
-            raise ValueError("depth_network_weights: there is no depth loss; give depth_loss")
-        return None
-    chosen = choose_depth(weights, preset.depth_network)
-    outputs = preset.depth_outputs(chosen.network)
-    return DepthPerception(chosen.network, chosen.arrays, outputs, chosen.origin)
-
-
-def _as_styles(styles: ArrayLike | Sequence[ArrayLike]) -> list[Array]:
-    several = isinstance(styles, list | tuple) and len(styles) > 0 and np.ndim(styles[0]) > 1
-    listed: list[Any] = list(styles) if several else [styles]
-    names = style_groups(len(listed))
-    return [as_image(style, name) for style, name in zip(listed, names, strict=True)]
-
-
-def _as_list(masks: Any, count: int) -> list[Any]:
-    """Return one mask for each style."""
-    several = isinstance(masks, list | tuple)
-    listed = list(masks) if several else [masks] * count
-    if len(listed) != count:
-        raise ValueError(
-            f"style_masks: {len(listed)} masks for {count} styles; give one for each, None for "
-            "everywhere"
-        )
-    return listed
-
-
-def _fit(content: Array, size: int | None) -> Array:
-    if size is None:
-        return content
-    check_count("size", size)
-    return resize(content, scaled_size(*content.shape[:2], longest=size))

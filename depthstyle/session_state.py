@@ -20,13 +20,14 @@ from depthstyle.fingerprint import (
 )
 from depthstyle.interrupts import HeldInterrupt
 from depthstyle.objective import style_groups
+from depthstyle.optimisers import Pictures
 
 if TYPE_CHECKING:
     from depthstyle.session import Session
 
 Array = NDArray[np.float32]
 
-_PICTURES = ("image", "best", "good")
+_PICTURES = ("image", "good", "best")
 _OPTIMISER = "optimiser."
 
 
@@ -44,8 +45,9 @@ def of(session: Session) -> Contents:
         "losses": list(session.losses),
         "optimiser": optimiser and optimiser.values,
     }
-    tensors = {name: getattr(session, f"_{name}") for name in _PICTURES}
-    tensors["best_total"] = np.array([session._best_total])
+    pictures = session._present_pictures()
+    tensors = {name: getattr(pictures, name) for name in _PICTURES}
+    tensors["best_total"] = np.array([pictures.least])
     tensors["losses"] = np.array(list(session.losses.values()), np.float64)
     if optimiser is not None:
         tensors |= {_OPTIMISER + name: array for name, array in optimiser.tensors.items()}
@@ -82,7 +84,9 @@ def restore(
         with interrupt.released():
             prepared = _restored_stage(session, values, tensors)
         losses = dict(zip(values["losses"], tensors["losses"].tolist(), strict=True))
-        best_total, pictures = tensors["best_total"].item(), [tensors[k] for k in _PICTURES]
+        pictures = Pictures(*(tensors[k] for k in _PICTURES), tensors["best_total"].item())
+        if prepared[1] is not None:
+            prepared[1].pictures = pictures
         counts = [values[name] for name in ("iteration", "stage", "stage_iteration")]
         weights, best_weights = values["weights"], values["best_weights"]
     except CheckpointError:
@@ -92,8 +96,7 @@ def restore(
     session._objective, session._optimiser = prepared
     session.iteration, session._stage, session._stage_iteration = counts
     session.weights, session._best_weights = weights, best_weights
-    session.losses, session._best_total = losses, best_total
-    session._image, session._best, session._good = pictures
+    session.losses, session._pictures = losses, pictures
     warn_of_other_environment(path, values["environment"], environment(session.device))
 
 

@@ -20,7 +20,7 @@ from op_cases import (
 from test_ops import Program, cases, half_reference, reference, relative_error
 
 import depthstyle as ds
-from depthstyle import _core
+from depthstyle import _core, optimisers
 
 CASES = [*op_cases.CASES, *METHODS]
 CONVOLUTIONS = [case for case in CASES if case.op.startswith("conv2d")]
@@ -177,3 +177,21 @@ def test_a_session_paints_as_on_the_cpu(optimizer):
     # Flipped decisions of ReLU and max-pool move the gradient by about 1e-3.
     np.testing.assert_allclose(painted["cuda"][0], painted["cpu"][0], rtol=1e-3)
     assert np.abs(painted["cuda"][1] - painted["cpu"][1]).mean() < 1 / 255
+
+
+def test_several_iterations_in_one_go_are_single_ones(monkeypatch):
+    """Losses, pictures and the error are the same, wherever in the sequence it comes."""
+    monkeypatch.setattr(optimisers, "_SECONDS", 1e6)
+    content, style = np.random.default_rng(4).random((2, 16, 18, 3), np.float32)
+    options = {"schedule": ((0, 0.1), (5, 1e30)), "clamp": False, "device": "cuda", "scales": 1}
+    runs = [ds.Session(content, style, optimizer="adam", **options) for _ in range(2)]
+    errors = []
+    for run, count in zip(runs, (9, 1), strict=True):
+        with pytest.raises(ds.NumericalError) as caught:
+            for _ in range(9 // count):
+                run.step(count)
+        errors.append((str(caught.value), caught.value.iteration, caught.value.layer))
+    assert errors[0] == errors[1] and errors[0][1] == 6
+    assert runs[0].losses == runs[1].losses and len(runs[0].losses["total"]) == 6
+    for name in ("image", "best"):
+        np.testing.assert_array_equal(getattr(runs[0], name), getattr(runs[1], name))

@@ -151,7 +151,7 @@ def test_what_was_made_otherwise_is_made_again(files, capsys, monkeypatch, chang
 
 def test_ctrl_c_keeps_what_is_done_and_goes_on_later(files, capsys, monkeypatch):
     assert stylize("photos", "styles/s0.jpg", output="whole") == 0
-    step, count = Session.step, iter(range(99))
+    step, count = Session.advance, iter(range(99))
 
     def interrupted(self, number=1):
         if next(count) == 8:
@@ -159,7 +159,7 @@ def test_ctrl_c_keeps_what_is_done_and_goes_on_later(files, capsys, monkeypatch)
         return step(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "step", interrupted)
+        patch.setattr(Session, "advance", interrupted)
         assert stylize("photos", "styles/s0.jpg") == 130
     assert names() == ["p0.png", "p1.png"]
     assert ds.read_recipe("out/p1.png")["interrupted"] == "3 of 5 iterations"
@@ -210,14 +210,14 @@ def test_a_result_that_cannot_be_written_ends_the_batch(files, capsys, monkeypat
 
 
 def test_a_diverging_picture_is_listed_and_its_last_good_state_written(files, capsys, monkeypatch):
-    step = Session.step
+    step = Session.advance
 
     def diverge(self, count=1):
         if self.iteration == 2 and self._content.shape[0] == 21:
             self.weights["style"] = 1e38
         return step(self, count)
 
-    monkeypatch.setattr(Session, "step", diverge)
+    monkeypatch.setattr(Session, "advance", diverge)
     options = [*SHORT, "--optimizer", "adam", "--learning-rate", "1e30"]
     assert stylize("photos", "styles/s0.jpg", options=options) == 1
     assert "photos/p1.png: iteration 2: " in capsys.readouterr().err

@@ -360,7 +360,7 @@ def test_command_goes_on_where_it_was_interrupted(tmp_path, capsys, monkeypatch)
     words = ["stylize", "content.png", "style.png", "--weights", "weights.safetensors"]
     words += ["--iterations", "3"]
     assert cli.main([*words, "-o", "whole.png"]) == 0
-    step = ds.Session.step
+    step = ds.Session.advance
 
     def interrupted(self, count=1):
         if self.iteration == 4:
@@ -368,7 +368,7 @@ def test_command_goes_on_where_it_was_interrupted(tmp_path, capsys, monkeypatch)
         return step(self, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ds.Session, "step", interrupted)
+        patch.setattr(ds.Session, "advance", interrupted)
         assert cli.main([*words, "-o", "out.png", "--checkpoint-every", "0"]) == 0
     assert os.path.exists("out.png.checkpoint")
     with checkpoint.Lock("out.png.checkpoint"):

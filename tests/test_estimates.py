@@ -164,7 +164,7 @@ def test_a_command_without_memory_ends_in_one_line(monkeypatch, capsys, tmp_path
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(ds.Session, "step", fail)
+    monkeypatch.setattr(ds.Session, "advance", fail)
     ds.write_image(tmp_path / "content.png", CONTENT)
     words = [str(tmp_path / "content.png")] * 2
     assert cli.main(["stylize", *words, "-o", str(tmp_path / "out.png")]) == 2

@@ -181,7 +181,7 @@ def test_bad_input_is_one_line_without_output(files, stylize, capsys, words, mon
 
 def test_command_writes_the_last_good_picture_after_a_divergence(files, stylize, capsys):
     words = ["--optimizer", "adam", "--learning-rate", "1e30", "--scales", "1"]
-    session_step = Session.step
+    session_step = Session.advance
 
     def step(self, count=1):
         if self.iteration == 1:
@@ -189,21 +189,21 @@ def test_command_writes_the_last_good_picture_after_a_divergence(files, stylize,
         return session_step(self, count)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "step", step)
+        patch.setattr(Session, "advance", step)
         assert stylize(*words) == 2
     assert "iteration 1" in capsys.readouterr().err
     assert ds.read_image(files / "out.png").shape == CONTENT.shape
 
 
 def test_command_writes_the_best_picture_after_ctrl_c(files, stylize, capsys, monkeypatch):
-    session_step = Session.step
+    session_step = Session.advance
 
     def step(self, count=1):
         if self.iteration == 3:
             raise KeyboardInterrupt
         return session_step(self, count)
 
-    monkeypatch.setattr(Session, "step", step)
+    monkeypatch.setattr(Session, "advance", step)
     assert stylize() == 0
     assert "interrupted after 3 of 4 iterations" in capsys.readouterr().out
     assert ds.read_recipe(files / "out.png")["iteration"] == 3

@@ -221,7 +221,7 @@ def test_places_that_do_not_exist(files, capsys):
 
 
 def test_rerun_of_an_interrupted_picture_stops_at_the_same_iteration(files, monkeypatch):
-    step = Session.step
+    step = Session.advance
 
     def interrupted(self, count=1):
         if self.iteration == 3:
@@ -229,7 +229,7 @@ def test_rerun_of_an_interrupted_picture_stops_at_the_same_iteration(files, monk
         return step(self, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "step", interrupted)
+        patch.setattr(Session, "advance", interrupted)
         assert stylize("style.png", "--iterations", "6", "--scales", "1") == 0
     assert ds.read_recipe("out.png")["interrupted"] == "3 of 6 iterations"
     assert rerun() == 0

@@ -6,7 +6,6 @@ import seeded
 
 import depthstyle as ds
 from depthstyle import losses
-from depthstyle.optimisers import Evaluation
 from depthstyle.presets import PRESETS
 
 SIZE = (37, 53)  # two primes: nothing divides evenly
@@ -83,7 +82,7 @@ def test_scales_go_from_coarse_to_fine(session):
     sizes = []
     for _ in range(5):
         run.step()
-        sizes.append(run._image.shape[2:])
+        sizes.append(run._picture("image").shape[2:])
     assert sizes == [(32, 24), (32, 24), (64, 48), (64, 48), (64, 48)]
 
 
@@ -128,7 +127,7 @@ def test_clamp_keeps_adam_in_range(session):
         run = session(optimizer="adam", schedule=((0, 1.0),), scales=1, clamp=clamp)
         run.step(3)
         low, high = run.perception.network.input_range()
-        inside = ((run._image >= low) & (run._image <= high)).all()
+        inside = ((run._picture("image") >= low) & (run._picture("image") <= high)).all()
         assert inside == clamp
 
 
@@ -271,11 +270,32 @@ def test_recipe_tells_what_was_done(session):
     assert run.recipe["style_layers"] == {f"relu{i}_1": 1.0 for i in (1, 2, 3, 4)}
 
 
-def test_a_step_that_is_not_finite_is_refused(session):
+def test_a_gradient_that_is_not_finite_is_refused(session):
+    def flat(graph, image, features):
+        return graph.sum_to(graph.moments(graph.affine(image, scale=0.0), epsilon=1e-40))
+
+    run = session(optimizer="adam", scales=1, extra={"flat": flat})
+    run.weights["flat"] = 0.0
+    good = run.step(2)
+    run.weights["flat"] = 1e38
+    with pytest.raises(ds.NumericalError, match="iteration 2: the gradient is not finite") as e:
+        run.step()
+    assert e.value.layer == "gradient" and run.iteration == 2
+    np.testing.assert_array_equal(run.image, good)
+
+
+def test_a_picture_that_is_not_finite_is_refused(session):
     run = session(optimizer="adam", scales=1)
     good = run.step(2)
-    run._optimiser.step = lambda *_: Evaluation(run._image, 1.0, [0.2] * 5)
-    run._optimiser.image = np.full_like(run._image, np.nan)
+    step = run._optimiser.step
+
+    def spoil(*arguments):
+        seen = step(*arguments)
+        run._optimiser._plan.set("image", np.full((1, 3, *SIZE), np.nan, np.float32))
+        return seen
+
+    run._optimiser.step = spoil
     with pytest.raises(ds.NumericalError, match="iteration 2: the gradient is not finite"):
         run.step()
+    assert run.iteration == 2 == len(run.losses["total"])
     np.testing.assert_array_equal(run.image, good)

@@ -493,6 +493,16 @@ static PyObject *plan_get(PyObject *object, PyObject *name)
     return id == DS_NONE ? NULL : get_value(self, id);
 }
 
+static PyObject *plan_is_finite(PyObject *object, PyObject *name)
+{
+    ds_py_plan *self = (ds_py_plan *)object;
+    const ds_id id = is_free(self) ? find(self, name) : DS_NONE;
+    const ds_tensor *tensor = ds_plan_tensor(self->plan, id);
+    if (id == DS_NONE)
+        return NULL;
+    return PyBool_FromLong(!tensor || self->backend->finite(self->backend, tensor));
+}
+
 static PyObject *plan_dump(PyObject *object, PyObject *Py_UNUSED(none))
 {
     ds_py_plan *self = (ds_py_plan *)object;
@@ -562,6 +572,8 @@ static PyMethodDef methods[] = {
     {"repeat", (PyCFunction)(void (*)(void))plan_repeat, METH_VARARGS | METH_KEYWORDS, repeat_doc},
     {"set", plan_set, METH_VARARGS, set_doc},
     {"get", plan_get, METH_O, get_doc},
+    {"is_finite", plan_is_finite, METH_O,
+     "is_finite(name)\n\nWhether all values of an input or a variable are."},
     {"dump", plan_dump, METH_NOARGS, dump_doc},
     {0},
 };

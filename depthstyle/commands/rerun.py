@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if state.iteration == last:
             raise KeyboardInterrupt
 
-    painted = paint(job, job.setup.painter(), photograph, progress=output.name, on_step=stop)
+    hooks: dict[str, Any] = {"progress": output.name, "on_step": stop if last else None}
+    painted = paint(job, job.setup.painter(), photograph, **hooks)
     write(job, photograph, painted)
     return _compare(picture, output, made_by.get("depthstyle"))
 

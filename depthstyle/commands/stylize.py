@@ -293,7 +293,7 @@ def _run_one(args: argparse.Namespace) -> None:
     preview = output.with_name(f"{output.stem}_preview{output.suffix}")
 
     def show(state: Any) -> None:
-        if args.preview and state.iteration % args.preview == 0:
+        if state.iteration % args.preview == 0:
             made_by = {**state.recipe, **photograph.plan}
             write_picture(preview, job, photograph, state.image, made_by)
 
@@ -306,7 +306,7 @@ def _run_one(args: argparse.Namespace) -> None:
         return
     checkpoints = _checkpoints(args, painter.iterates)
     start = time.perf_counter()
-    hooks: dict[str, Any] = {"progress": output.name, "on_step": show}
+    hooks: dict[str, Any] = {"progress": output.name, "on_step": show if args.preview else None}
     painted = paint(job, painter, photograph, **hooks, checkpoints=checkpoints)
     write(job, photograph, painted)
     if checkpoints is not None and painted.interrupted is None:

@@ -140,7 +140,7 @@ def divergence(count: int, folder: Path) -> str:
         if way == "weight":
             run.weights["style"] = 1e39
         if way == "picture" and run._optimiser is not None:
-            image = run._image.copy()
+            image = run._picture("image")
             image.flat[number % image.size] = np.nan
             run._optimiser._plan.set("image", image)
         try:
