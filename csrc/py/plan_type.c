@@ -4,10 +4,10 @@
 #include "core/plan.h"
 #include "py/array.h"
 #include "py/node_type.h"
+#include "py/poll.h"
 #include "py/repeat.h"
 
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct ds_py_plan {
@@ -24,46 +24,11 @@ typedef struct ds_py_plan {
     bool running;
 } ds_py_plan;
 
-/* How often a run looks for Ctrl-C and calls back. */
-static const double POLL_SECONDS = 0.05;
-
-/* What a run needs to take the GIL back for a moment. */
-typedef struct poll_context {
-    PyThreadState *thread;
-    PyObject *callback; /* borrowed; NULL: none */
-    double next;        /* when to look again */
-} poll_context;
-
 typedef struct compile_options {
     const char *backend, *dtype, *level, *precision;
     int threads, ordinal;
     int dry, reuse, poison;
 } compile_options;
-
-/* A clock that no one sets. */
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static bool poll(void *argument)
-{
-    poll_context *context = argument;
-    if (seconds() < context->next)
-        return true;
-    PyEval_RestoreThread(context->thread);
-    bool go_on = PyErr_CheckSignals() == 0;
-    if (go_on && context->callback) {
-        PyObject *result = PyObject_CallNoArgs(context->callback);
-        go_on = result != NULL;
-        Py_XDECREF(result);
-    }
-    context->thread = PyEval_SaveThread();
-    context->next = seconds() + POLL_SECONDS;
-    return go_on;
-}
 
 /* After a fork the child has the plan but not the threads of its pool. */
 static bool in_this_process(const ds_py_plan *self)
@@ -405,13 +370,12 @@ static PyObject *collect(ds_py_plan *self)
 static bool run_steps(ds_py_plan *self, ds_repeat *repeat, PyObject *callback)
 {
     ds_status status = ds_status_ok();
-    poll_context context = {.callback = callback == Py_None ? NULL : callback,
-                            .next = repeat ? 0 : seconds() + POLL_SECONDS};
+    ds_py_poll context = ds_py_poll_start(callback, repeat != NULL);
     context.thread = PyEval_SaveThread();
     if (repeat)
-        ds_plan_repeat(self->plan, repeat, poll, &context, &status);
+        ds_plan_repeat(self->plan, repeat, ds_py_poll_ask, &context, &status);
     else
-        ds_plan_run(self->plan, poll, &context, &status);
+        ds_plan_run(self->plan, ds_py_poll_ask, &context, &status);
     PyEval_RestoreThread(context.thread);
     if (status.code != DS_OK)
         ds_raise(ds_state((PyObject *)self), &self->graph->graph, &status);
