@@ -120,7 +120,7 @@ def test_arrays_come_back_whole():
     np.testing.assert_array_equal(plan.get("x"), values.astype(np.float32))
 
 
-@pytest.mark.parametrize("precision, limit", [("fp32", 1e-4), ("bf16", 0.02)])
+@pytest.mark.parametrize("precision, limit", [("fp32", 1e-4), ("bf16", 0.02), ("mixed", 0.02)])
 def test_iterations_follow_the_reference(precision, limit):
     """Adam divides by the gradient's size, so that small differences grow from step to step."""
     found = make_iteration(backend="cuda", precision=precision)
