@@ -42,6 +42,8 @@ class Part:
         Of Gatys.
     depth : bool
         Gatys with a depth loss of MiDaS small.
+    precisions : tuple of str
+        Ours; the first is what is chosen where none is asked for.
     milliseconds, over_compiled, over_eager : float or None
         The targets: time of a run, and how many times that compiled or captured PyTorch, and
         PyTorch as it comes, may take.
@@ -56,6 +58,7 @@ class Part:
     milliseconds: float | None = None
     over_compiled: float | None = None
     over_eager: float | None = None
+    precisions: tuple[str, ...] = ("bf16",)
 
     @property
     def tiny(self) -> Part:
@@ -73,12 +76,18 @@ def _gatys(size: int, optimizer: str, what: str, targets: tuple[float | None, ..
     name = {"adam": "Adam", "lbfgs": f"L-BFGS of {HISTORY} steps"}[optimizer]
     title = f"Gatys {size}, {name}, one iteration{what}"
     short = f"gatys-{size}" + ("-lbfgs" if optimizer == "lbfgs" else "-depth" if what else "")
-    return Part(short, title, "gatys", (size, size), optimizer, bool(what), *targets)
+    precisions = ("tf32", "bf16") if optimizer == "lbfgs" else ("bf16",)
+    part = Part(short, title, "gatys", (size, size), optimizer, bool(what), *targets)
+    return replace(part, precisions=precisions)
 
 
+_ALL = ("bf16", "tf32", "fp32")
 PARTS = (
-    _gatys(512, "adam", "", (0.95, 1.4, 3.5)),
-    Part("adain-512", "AdaIN 512, cached style", "adain", (512, 512), "", False, 0.60, 1.25, 3.5),
+    replace(_gatys(512, "adam", "", (0.95, 1.4, 3.5)), precisions=_ALL),
+    Part(
+        *("adain-512", "AdaIN 512, cached style", "adain", (512, 512), "", False, 0.60, 1.25, 3.5),
+        precisions=_ALL,
+    ),
     _gatys(1024, "adam", "", (3.5, 1.25, 2.8)),
     Part("johnson-512", "Johnson 512", "johnson", (512, 512), "", False, 0.26, 1.7, 4.0),
     Part("midas-small", "MiDaS small 256", "midas-small", (256, 256)),

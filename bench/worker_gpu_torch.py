@@ -54,9 +54,9 @@ def to_device(array: np.ndarray, dtype: torch.dtype = DTYPE) -> torch.Tensor:
 
 
 def to_input(image: np.ndarray) -> torch.Tensor:
-    """Return a picture (H, W, 3) as VGG19 takes it, in fp32."""
-    planes = to_device(np.ascontiguousarray(image.transpose(2, 0, 1)[None]), torch.float32)
-    return ((planes - MEAN) / STD).contiguous(memory_format=LAYOUT)
+    """Return a picture (H, W, 3) as VGG19 takes it, in fp32 and planar: L-BFGS takes no other."""
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None])).to(DEVICE)
+    return (planes - MEAN) / STD
 
 
 def with_weights(module: torch.nn.Module, arrays: dict[str, np.ndarray]) -> torch.nn.Module:
@@ -206,7 +206,7 @@ class Objective(torch.nn.Module):
 
     def features(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the maps of VGG19 up to the last that is compared."""
-        maps, x = {}, x.to(DTYPE)
+        maps, x = {}, x.to(DTYPE, memory_format=LAYOUT)
         for number, block in enumerate(self.blocks, start=1):
             x = x if number == 1 else F.max_pool2d(x, 2)
             for k, conv in enumerate(block, start=1):
@@ -217,7 +217,7 @@ class Objective(torch.nn.Module):
         """Return what MiDaS small makes of a picture; its module wants what VGG19 wants."""
         rgb = x * STD + MEAN
         rgb = F.interpolate(rgb, (self.side, self.side), mode="bicubic", align_corners=False)
-        return self.midas(((rgb - MEAN) / STD).to(DTYPE)).float()
+        return self.midas(((rgb - MEAN) / STD).to(DTYPE, memory_format=LAYOUT)).float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the loss."""
