@@ -31,9 +31,15 @@ if BF16_LEVELS[0] not in _core.cpu_levels():
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory):
-    """Build and load the emulated engine."""
-    return load(build(tmp_path_factory.mktemp("amx")))
+def built(tmp_path_factory):
+    """Build the emulated engine."""
+    return build(tmp_path_factory.mktemp("amx"))
+
+
+@pytest.fixture(scope="module")
+def core(built):
+    """Load it."""
+    return load(built)
 
 
 def differences(problem, threads: int = 1, precision: str = "bf16") -> int:
@@ -122,13 +128,13 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_planted_bugs_are_found(bug, tmp_path):
+def test_planted_bugs_are_found(bug, built, tmp_path):
     sources = shutil.copytree(CSRC, tmp_path / "csrc")
     name, right, wrong = BUGS[bug]
     path = sources / "cpu" / name
     assert right in path.read_text()
     path.write_text(path.read_text().replace(right, wrong))
-    core = load(build(tmp_path, sources))
+    core = load(build(tmp_path, sources, built.parent))
     try:
         assert differences(network(CONVOLUTIONS["no border"], core=core)) > 0
     except NumericalError as error:

@@ -53,17 +53,22 @@ def built_objects() -> dict[tuple[str, bool], Path]:
     return found
 
 
+def object_name(source: Path, double: bool, sources: Path) -> str:
+    """Return the file name of an object of this folder's making."""
+    return "_".join(source.relative_to(sources).parts) + (".double.o" if double else ".o")
+
+
 def compile_object(source: Path, double: bool, sources: Path, folder: Path) -> Path:
     """Compile one file; what the compiler says is the error."""
     name = source.relative_to(sources)
-    built = folder / f"{'_'.join(name.parts)}{'.double' if double else ''}.o"
+    built = folder / object_name(source, double, sources)
     replaced = DIFFERENT.get(str(name)) or source
     macros = ["-DDS_REAL_IS_DOUBLE=1"] if double else []
     run([*COMMAND, *macros, f"-I{HERE}", f"-I{sources}", "-c", str(replaced), "-o", str(built)])
     return built
 
 
-def build(folder: Path, sources: Path = CSRC) -> Path:
+def build(folder: Path, sources: Path = CSRC, earlier: Path | None = None) -> Path:
     """Build the engine with emulated tiles and return the path of the module.
 
     Parameters
@@ -72,6 +77,8 @@ def build(folder: Path, sources: Path = CSRC) -> Path:
         Where objects and module go.
     sources : path
         A tree like csrc; tests plant bugs in a copy of it, in headers only those of the tiles.
+    earlier : path, optional
+        The folder of an earlier build, whose objects are used where nothing has changed.
     """
     files = [path for name in FOLDERS for path in sorted((sources / name).glob("*.c"))]
     jobs = [(path, False) for path in files]
@@ -81,6 +88,8 @@ def build(folder: Path, sources: Path = CSRC) -> Path:
     def make(job: tuple[Path, bool]) -> Path:
         source, double = job
         built = ready.get((str(source.relative_to(sources)), double))
+        if built is None and earlier:
+            built = earlier / object_name(source, double, sources)
         if built and is_same(source, sources):
             return built
         return compile_object(source, double, sources, folder)
