@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import depthstyle
-from depthstyle import recipe
+from depthstyle import devices, recipe
 from depthstyle.errors import ImageError, NumericalError
 from depthstyle.images import (
     check_output,
@@ -321,8 +321,7 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
         inputs, settings = made_by["inputs"], dict(made_by["settings"])
         if "backend" in settings:  # what the setting was called before
             settings["device"] = settings.pop("backend")
-        # What ran, whatever was asked for; before there was a choice it was fp32.
-        settings["precision"] = made_by.get("precision", "fp32")
+        settings["precision"] = _precision_again(made_by, settings)
         weights = {role: place(role, entry) for role, entry in inputs["weights"].items()}
         for role, entries in _default_weights(made_by).items():
             if role not in weights:
@@ -355,6 +354,13 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
     if absent:
         raise ImageError(f"{name}: missing {missing(absent)}; say where with --inputs")
     return job
+
+
+def _precision_again(made_by: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return what ran, whatever was asked for; before there was a choice it was fp32."""
+    ran = made_by.get("precision", "fp32")
+    on_cpu = ran == "tf32" and devices.choose(settings.get("device", "auto")) == "cpu"
+    return "fp32" if on_cpu else ran  # a CPU has nothing nearer
 
 
 def _default_weights(made_by: Mapping[str, Any]) -> dict[str, list[Entry]]:

@@ -302,6 +302,20 @@ def test_rerun_takes_what_ran(tmp_path, monkeypatch, capsys):
     assert ds.read_recipe("again.png")["precision"] == "bf16"
 
 
+def test_rerun_of_a_gpus_picture_tells_where_it_was_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ds.write_image("content.png", CONTENT)
+    words = ["stylize", "content.png", "content.png", "-o", "out.png", "--device", "cpu"]
+    assert cli.main([*words, "--method", "adain", "--precision", "fp32"]) == 0
+    gpu = {"device": "NVIDIA H200", "precision": "tf32"}
+    ds.write_image("gpu.png", 1 - CONTENT, recipe={**ds.read_recipe("out.png"), **gpu})
+    capsys.readouterr()
+    assert cli.main(["rerun", "gpu.png", "-o", "again.png"]) == 1
+    told, level = capsys.readouterr().out, _core.cpu_levels()[-1]
+    assert f"made by depthstyle {ds.__version__} on NVIDIA H200 in tf32, this by" in told
+    assert f"on cpu {level} in fp32" in told
+
+
 def test_pictures_from_before_the_choice_are_rerun_in_fp32(tmp_path, monkeypatch, with_amx):
     monkeypatch.chdir(tmp_path)
     ds.write_image("content.png", CONTENT)

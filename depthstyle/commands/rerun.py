@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +58,27 @@ def run(args: argparse.Namespace) -> int:
     hooks: dict[str, Any] = {"progress": output.name, "on_step": stop if last else None}
     painted = paint(job, job.setup.painter(), photograph, **hooks)
     write(job, photograph, painted)
-    return _compare(picture, output, made_by.get("depthstyle"))
+    return _compare(picture, output, made_by)
 
 
-def _compare(picture: Path, output: Path, version: Any) -> int:
+def _compare(picture: Path, output: Path, made_by: Mapping[str, Any]) -> int:
     import numpy as np
 
-    from depthstyle import __version__
-    from depthstyle.images import read_picture
+    from depthstyle.images import read_picture, read_recipe
 
     before, after = read_picture(picture), read_picture(output)
     if before.rgb.shape == after.rgb.shape and np.array_equal(before.rgb, after.rgb):
         print(f"wrote {output}, the same pixels as {picture}")
         return 0
+    again = read_recipe(output) or {}
     print(
-        f"wrote {output}, not the pixels of {picture}: that was made by depthstyle {version} or on "
-        f"another kind of processor, this by {__version__}; or a format lost some"
+        f"wrote {output}, not the pixels of {picture}: that was made by {_maker(made_by)}, this by "
+        f"{_maker(again)}; or a format lost some"
     )
     return EXIT_OTHER_PIXELS
+
+
+def _maker(recipe: Mapping[str, Any]) -> str:
+    """Say what the last bits of a picture depend on."""
+    device, precision = recipe.get("device", "an unknown processor"), recipe.get("precision")
+    return f"depthstyle {recipe.get('depthstyle')} on {device} in {precision or 'fp32'}"
