@@ -54,6 +54,25 @@ class Node:
     def name(self) -> str: ...
 
 @final
+class DeviceArray:
+    @property
+    def shape(self) -> _Shape: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]: ...
+
+@final
 class Plan:
     @property
     def outputs(self) -> list[Node]: ...
@@ -72,7 +91,8 @@ class Plan:
         inputs: dict[str, Any] | None = None,
         *,
         poll: Callable[[], object] | None = None,
-    ) -> list[NDArray[np.floating[Any]]]: ...
+        output: Literal["host", "device"] = "host",
+    ) -> list[Any]: ...
     def repeat(
         self,
         count: int,

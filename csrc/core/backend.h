@@ -96,10 +96,45 @@ typedef struct ds_loop {
     size_t feeds, watches;
 } ds_loop;
 
+/* An array of someone else's in the memory of a device. */
+typedef struct ds_foreign {
+    const void *data;
+    ds_dtype dtype;
+    ds_shape shape;
+    int64_t n, c, h, w; /* steps in elements */
+    uintptr_t stream;   /* whose work comes before a copy of it, and after; 0: no one's */
+} ds_foreign;
+
+/* A planar float32 array in the memory of a device that belongs to no plan. */
+typedef struct ds_device_array {
+    float *data;
+    ds_shape shape;
+    int ordinal; /* of the device */
+    void *ready; /* an event: it is filled */
+} ds_device_array;
+
+/* How arrays enter and leave without touching the memory of this process. Streams are numbers as in
+   __cuda_array_interface__. */
+typedef struct ds_exchange {
+    int (*ordinal)(const ds_backend *backend);
+    uintptr_t (*stream)(const ds_backend *backend);
+    /* Where the array names no stream this waits until it has been read. */
+    void (*take)(ds_backend *backend, const ds_foreign *from, const ds_tensor *to);
+    ds_code (*give)(ds_backend *backend, const ds_tensor *from, ds_device_array *array,
+                    ds_status *status);
+    /* These need no backend: arrays outlive it. order lets a stream wait for the array. */
+    ds_code (*order)(const ds_device_array *array, uintptr_t stream, ds_status *status);
+    ds_code (*fetch)(const ds_device_array *array, float *host, ds_status *status);
+    void (*discard)(ds_device_array *array);
+} ds_exchange;
+
 /* What a backend does whose tensors lie in the memory of a device. The data of its tensors is an
    address of that memory; constants are copied there. Calls queue work and return; a failure is
    kept and told by finish or replay. */
 typedef struct ds_device {
+    const ds_exchange *exchange;
+    /* Makes it the calling thread's device, before all else in a thread. */
+    void (*enter)(ds_backend *backend);
     ds_code (*allocate)(ds_backend *backend, size_t bytes, void *memory, ds_status *status);
     void (*release)(ds_backend *backend, void *memory);
     ds_code (*memory)(ds_backend *backend, size_t *free_bytes, size_t *total, ds_status *status);

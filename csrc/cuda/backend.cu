@@ -52,19 +52,6 @@ bool is_lost(cudaError_t code)
     }
 }
 
-ds_code check(cudaError_t code, const char *call, ds_status *status)
-{
-    if (code == cudaSuccess)
-        return DS_OK;
-    if (is_lost(code))
-        return ds_fail(status, DS_DEVICE_LOST,
-                       "the GPU was lost in %s (%s) and this process cannot use it any more; start "
-                       "it again, and where it wrote a checkpoint go on from that",
-                       call, cudaGetErrorString(code));
-    return ds_fail(status, DS_DEVICE, "cuda: %s failed: %s; see depthstyle doctor", call,
-                   cudaGetErrorString(code));
-}
-
 /* Tells and forgets the first failure that was noted. */
 ds_code told(ds_backend *backend, ds_status *status)
 {
@@ -77,7 +64,7 @@ ds_code told(ds_backend *backend, ds_status *status)
     if (is_lost(last))
         failed = last;
     cuda->failed = cudaSuccess;
-    return check(failed, cuda->failed_in, status);
+    return ds_cuda_check(failed, cuda->failed_in, status);
 }
 
 ds_code allocate(ds_backend *, size_t size, void *memory, ds_status *status)
@@ -91,7 +78,7 @@ ds_code allocate(ds_backend *, size_t size, void *memory, ds_status *status)
         cudaGetLastError();
         *address = NULL;
         if (code != cudaErrorMemoryAllocation)
-            return check(code, "allocation", status);
+            return ds_cuda_check(code, "allocation", status);
         return ds_fail(status, DS_DEVICE_MEMORY,
                        "the device has not the %.1f MiB that are needed (%.1f MiB of %.1f are "
                        "free); use a smaller size",
@@ -109,9 +96,14 @@ void release(ds_backend *backend, void *memory)
     *address = NULL;
 }
 
+void enter(ds_backend *backend)
+{
+    ds_cuda_note(backend, cudaSetDevice(ds_cuda_of(backend)->ordinal), "choosing the GPU");
+}
+
 ds_code memory_left(ds_backend *, size_t *free_bytes, size_t *total, ds_status *status)
 {
-    return check(cudaMemGetInfo(free_bytes, total), "asking for its memory", status);
+    return ds_cuda_check(cudaMemGetInfo(free_bytes, total), "asking for its memory", status);
 }
 
 void fill(ds_backend *backend, void *memory, int byte, size_t size)
@@ -167,7 +159,7 @@ ds_code finish(ds_backend *backend, bool *finite, ds_status *status)
 
 ds_code begin(ds_backend *backend, ds_status *status)
 {
-    return check(
+    return ds_cuda_check(
         cudaStreamBeginCapture(ds_cuda_of(backend)->stream, cudaStreamCaptureModeThreadLocal),
         "recording", status);
 }
@@ -176,8 +168,10 @@ ds_code end(ds_backend *backend, void **recording, ds_status *status)
 {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
-    DS_TRY(check(cudaStreamEndCapture(ds_cuda_of(backend)->stream, &graph), "recording", status));
-    DS_TRY(check(cudaGraphInstantiate(&ready, graph, 0), "making the recording ready", status));
+    DS_TRY(ds_cuda_check(cudaStreamEndCapture(ds_cuda_of(backend)->stream, &graph), "recording",
+                         status));
+    DS_TRY(ds_cuda_check(cudaGraphInstantiate(&ready, graph, 0), "making the recording ready",
+                         status));
 exit:
     if (graph)
         cudaGraphDestroy(graph);
@@ -242,7 +236,9 @@ void advance(ds_backend *backend, const ds_loop *loop)
     ds_each(backend, advancing{loop->row, ds_cuda_of(backend)->finite}, 1);
 }
 
-const ds_device DEVICE = {.allocate = allocate,
+const ds_device DEVICE = {.exchange = &ds_cuda_exchange,
+                          .enter = enter,
+                          .allocate = allocate,
                           .release = release,
                           .memory = memory_left,
                           .fill = fill,
@@ -276,6 +272,19 @@ void destroy(ds_backend **address)
 
 } // namespace
 
+ds_code ds_cuda_check(cudaError_t code, const char *call, ds_status *status)
+{
+    if (code == cudaSuccess)
+        return DS_OK;
+    if (is_lost(code))
+        return ds_fail(status, DS_DEVICE_LOST,
+                       "the GPU was lost in %s (%s) and this process cannot use it any more; start "
+                       "it again, and where it wrote a checkpoint go on from that",
+                       call, cudaGetErrorString(code));
+    return ds_fail(status, DS_DEVICE, "cuda: %s failed: %s; see depthstyle doctor", call,
+                   cudaGetErrorString(code));
+}
+
 ds_code ds_cuda_allocate(ds_backend *backend, size_t size, void *memory, ds_status *status)
 {
     return allocate(backend, size, memory, status);
@@ -287,8 +296,8 @@ ds_code ds_cuda_upload(ds_backend *backend, const void *host, size_t size, void 
     void **address = (void **)memory;
     if (allocate(backend, size, memory, status) != DS_OK)
         return status->code;
-    return check(cudaMemcpy(*address, host, size, cudaMemcpyHostToDevice), "copy to the device",
-                 status);
+    return ds_cuda_check(cudaMemcpy(*address, host, size, cudaMemcpyHostToDevice),
+                         "copy to the device", status);
 }
 
 void ds_cuda_free(ds_backend *backend, void *memory)
@@ -313,7 +322,7 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
         return ds_fail(status, DS_DEVICE,
                        "libdepthstyle_cuda belongs to another version of depthstyle; install "
                        "depthstyle again");
-    DS_TRY(check(cudaSetDevice(options->ordinal), "choosing the GPU", status));
+    DS_TRY(ds_cuda_check(cudaSetDevice(options->ordinal), "choosing the GPU", status));
     DS_TRY(ds_alloc_zeroed(alloc, sizeof *cuda, &cuda, status));
     cuda->base = {.name = "cuda",
                   .dtype = DS_F32,
@@ -329,8 +338,8 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
     cuda->precision = options->precision;
     cuda->cache = options->cache;
     *out = &cuda->base;
-    DS_TRY(check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream",
-                 status));
+    DS_TRY(ds_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                         "making a stream", status));
     DS_TRY(allocate(&cuda->base, 2 * sizeof *cuda->finite, &cuda->finite, status));
     DS_TRY(allocate(&cuda->base, DS_TICKETS * sizeof *cuda->tickets, &cuda->tickets, status));
     fill(&cuda->base, cuda->tickets, 0, DS_TICKETS * sizeof *cuda->tickets);

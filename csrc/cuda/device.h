@@ -62,6 +62,9 @@ static inline void ds_cuda_note(const ds_backend *backend, cudaError_t code, con
     cuda->failed_in = call;
 }
 
+/* DS_OK, or the failure of a call: of the device for good, or of this call alone. */
+ds_code ds_cuda_check(cudaError_t code, const char *call, ds_status *status);
+
 /* Device memory that a kernel keeps from prepare to release. `memory` is the address of a pointer;
    freeing accepts NULL. */
 ds_code ds_cuda_allocate(ds_backend *backend, size_t bytes, void *memory, ds_status *status);

@@ -13,6 +13,9 @@ void ds_transfer_pack(ds_backend *backend, const void *planar, ds_dtype dtype,
                       const ds_tensor *tensor);
 void ds_transfer_unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype);
 
+/* exchange.cu: arrays that lie in device memory. */
+extern const ds_exchange ds_cuda_exchange;
+
 /* As in ds_device. write queues its work and returns. */
 void ds_transfer_write(ds_backend *backend, void *memory, const void *host, size_t bytes);
 void ds_transfer_read(ds_backend *backend, void *host, const void *memory, size_t bytes);

@@ -63,10 +63,9 @@ static int holding_type(PyArrayObject *array)
 }
 
 /* One dimension could mean channels or columns, so it is refused rather than guessed. */
-static bool read_shape(PyArrayObject *array, const char *what, ds_shape *shape)
+bool ds_array_shape(int rank, const int64_t *dims, const char *what, ds_shape *shape)
 {
-    int64_t dims[4] = {1, 1, 1, 1};
-    const int rank = PyArray_NDIM(array);
+    int64_t all[4] = {1, 1, 1, 1};
     if (rank == 1 || rank > 4) {
         PyErr_Format(PyExc_ValueError,
                      "%s: has %d dimension(s); give (N, C, H, W), for a value per channel "
@@ -75,8 +74,8 @@ static bool read_shape(PyArrayObject *array, const char *what, ds_shape *shape)
         return false;
     }
     for (int i = 0; i < rank; i++)
-        dims[4 - rank + i] = PyArray_DIM(array, i);
-    *shape = (ds_shape){dims[0], dims[1], dims[2], dims[3]};
+        all[4 - rank + i] = dims[i];
+    *shape = (ds_shape){all[0], all[1], all[2], all[3]};
     return true;
 }
 
@@ -92,7 +91,9 @@ bool ds_array_read(PyObject *object, const char *what, ds_array *array)
                      what, PyArray_DESCR(given));
         goto exit;
     }
-    if (!read_shape(given, what, &array->shape))
+    _Static_assert(sizeof(npy_intp) == sizeof(int64_t), "dimensions of NumPy have 64 bits");
+    if (!ds_array_shape(PyArray_NDIM(given), (const int64_t *)PyArray_DIMS(given), what,
+                        &array->shape))
         goto exit;
     /* A plain ndarray: subclasses may override what the engine relies on. */
     array->object = PyArray_FROM_OTF(
@@ -107,9 +108,8 @@ exit:
     return read;
 }
 
-bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted)
+bool ds_array_check(ds_shape s, const char *what, ds_shape wanted)
 {
-    const ds_shape s = array->shape;
     if (ds_same_shape(s, wanted))
         return true;
     PyErr_Format(

@@ -19,8 +19,11 @@ bool ds_array_import(void);
    argument in messages. False with an exception set. */
 bool ds_array_read(PyObject *object, const char *what, ds_array *array);
 
+/* The shape of `rank` dimensions; leading ones of 1 are added. False with an exception set. */
+bool ds_array_shape(int rank, const int64_t *dims, const char *what, ds_shape *shape);
+
 /* False with an exception set where the array's shape is another. */
-bool ds_array_check(const ds_array *array, const char *what, ds_shape wanted);
+bool ds_array_check(ds_shape found, const char *what, ds_shape wanted);
 
 /* The memory of a contiguous float32 ndarray of `length` values in any shape, to be used where it
    lies and, with `writable`, changed; the caller holds a reference to `object`. NULL with an

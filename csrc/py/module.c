@@ -1,5 +1,6 @@
 /* The module depthstyle._core: its state and its functions. */
 #include "py/array.h"
+#include "py/device_array_type.h"
 #include "py/lbfgs_type.h"
 #include "py/node_type.h"
 #include "py/plan_type.h"
@@ -116,7 +117,8 @@ static int execute(PyObject *module)
                        add_type(module, &ds_graph_spec, &state->graph_type) &&
                        add_type(module, &ds_node_spec, &state->node_type) &&
                        add_type(module, &ds_plan_spec, &state->plan_type) &&
-                       add_type(module, &ds_lbfgs_spec, &state->lbfgs_type);
+                       add_type(module, &ds_lbfgs_spec, &state->lbfgs_type) &&
+                       add_type(module, &ds_device_array_spec, &state->device_array_type);
     return ready ? 0 : -1;
 }
 
@@ -127,6 +129,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->node_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->lbfgs_type);
+    Py_VISIT(state->device_array_type);
     Py_VISIT(state->numerical_error);
     Py_VISIT(state->backend_unavailable);
     Py_VISIT(state->device_out_of_memory);
@@ -143,6 +146,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->node_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->lbfgs_type);
+    Py_CLEAR(state->device_array_type);
     Py_CLEAR(state->numerical_error);
     Py_CLEAR(state->backend_unavailable);
     Py_CLEAR(state->device_out_of_memory);

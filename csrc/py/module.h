@@ -11,7 +11,7 @@
 #include "core/graph.h"
 
 typedef struct ds_module_state {
-    PyTypeObject *graph_type, *node_type, *plan_type, *lbfgs_type;
+    PyTypeObject *graph_type, *node_type, *plan_type, *lbfgs_type, *device_array_type;
     /* Of depthstyle.errors: */
     PyObject *numerical_error, *backend_unavailable, *device_out_of_memory, *device_lost, *busy;
     int threads;                 /* of plans that ask for no number; 0: all processors */

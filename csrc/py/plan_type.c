@@ -2,10 +2,10 @@
 #include "py/plan_type.h"
 
 #include "core/plan.h"
-#include "py/array.h"
 #include "py/node_type.h"
 #include "py/poll.h"
 #include "py/repeat.h"
+#include "py/value.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -48,8 +48,11 @@ static bool is_free(ds_py_plan *self)
                                           "without dry to run it");
     else if (self->running)
         PyErr_SetString(busy, "plan: is running in another thread; wait for it or compile another");
-    else
+    else {
+        if (self->backend->device)
+            self->backend->device->enter(self->backend);
         return true;
+    }
     return false;
 }
 
@@ -272,52 +275,28 @@ static ds_id find(const ds_py_plan *self, PyObject *name)
     return DS_NONE;
 }
 
-/* False with an exception set where the device failed in a copy. */
-static bool copied(const ds_py_plan *self)
-{
-    ds_status status = ds_status_ok();
-    const ds_device *device = self->backend->device;
-    if (!device || device->told(self->backend, &status) == DS_OK)
-        return true;
-    ds_raise(ds_state((PyObject *)self), &self->graph->graph, &status);
-    return false;
-}
-
 /* An input that no output depends on is checked like any other, and then dropped. */
 static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
 {
-    ds_array array = {0};
     char what[64];
     const ds_id id = find(self, name);
     if (id == DS_NONE)
         return false;
     const ds_node *node = &self->graph->graph.nodes[id];
     PyOS_snprintf(what, sizeof what, "%s '%s'", ds_ops[node->op].name, node->name);
-    if (!ds_array_read(object, what, &array))
-        return false;
-    const bool fits = ds_array_check(&array, what, node->out.shape);
-    const ds_tensor *tensor = ds_plan_tensor(self->plan, id);
-    if (fits && tensor)
-        self->backend->pack(self->backend, array.data, array.dtype, tensor);
-    self->given[id] |= fits;
-    Py_DECREF(array.object);
-    return fits && copied(self);
+    const bool done = ds_value_set(ds_state((PyObject *)self), self->backend,
+                                   ds_plan_tensor(self->plan, id), node->out.shape, what, object);
+    self->given[id] |= done;
+    return done;
 }
 
-static PyObject *get_value(ds_py_plan *self, ds_id id)
+static PyObject *get_value(ds_py_plan *self, ds_id id, bool in_place)
 {
-    void *data = NULL;
     const ds_tensor *tensor = ds_plan_tensor(self->plan, id);
-    if (!tensor)
-        return PyErr_Format(PyExc_ValueError, "plan: no output depends on '%s'",
-                            self->graph->graph.nodes[id].name);
-    const ds_dtype dtype = self->backend->dtype;
-    PyObject *array = ds_array_new(tensor->shape, dtype, &data);
-    if (array)
-        self->backend->unpack(self->backend, tensor, data, dtype);
-    if (array && !copied(self))
-        Py_CLEAR(array);
-    return array;
+    if (tensor)
+        return ds_value_get(ds_state((PyObject *)self), self->backend, tensor, in_place);
+    return PyErr_Format(PyExc_ValueError, "plan: no output depends on '%s'",
+                        self->graph->graph.nodes[id].name);
 }
 
 static bool set_inputs(ds_py_plan *self, PyObject *inputs)
@@ -351,11 +330,11 @@ static bool all_given(const ds_py_plan *self)
     return true;
 }
 
-static PyObject *collect(ds_py_plan *self)
+static PyObject *collect(ds_py_plan *self, bool in_place)
 {
     PyObject *list = PyList_New((Py_ssize_t)self->count);
     for (size_t i = 0; list && i < self->count; i++) {
-        PyObject *array = get_value(self, self->outputs[i]);
+        PyObject *array = get_value(self, self->outputs[i], in_place);
         if (!array) {
             Py_CLEAR(list);
             break;
@@ -384,16 +363,21 @@ static bool run_steps(ds_py_plan *self, ds_repeat *repeat, PyObject *callback)
 
 static PyObject *plan_run(PyObject *object, PyObject *args, PyObject *keywords)
 {
-    static char *const names[] = {"inputs", "poll", NULL};
+    static char *const names[] = {"inputs", "poll", "output", NULL};
     ds_py_plan *self = (ds_py_plan *)object;
     PyObject *inputs = Py_None, *callback = Py_None, *result = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$O:run", (char **)names, &inputs,
-                                     &callback) ||
+    const char *output = "host";
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$Os:run", (char **)names, &inputs,
+                                     &callback, &output) ||
         !is_free(self))
         return NULL;
+    const bool in_place = strcmp(output, "device") == 0;
+    if (!in_place && strcmp(output, "host") != 0)
+        return PyErr_Format(PyExc_ValueError, "run: output='%s' must be one of host|device",
+                            output);
     self->running = true;
     if (set_inputs(self, inputs) && all_given(self) && run_steps(self, NULL, callback))
-        result = collect(self);
+        result = collect(self, in_place);
     self->running = false;
     return result;
 }
@@ -454,7 +438,7 @@ static PyObject *plan_get(PyObject *object, PyObject *name)
 {
     ds_py_plan *self = (ds_py_plan *)object;
     const ds_id id = is_free(self) ? find(self, name) : DS_NONE;
-    return id == DS_NONE ? NULL : get_value(self, id);
+    return id == DS_NONE ? NULL : get_value(self, id, false);
 }
 
 static PyObject *plan_is_finite(PyObject *object, PyObject *name)
@@ -513,10 +497,11 @@ static PyObject *plan_level(PyObject *self, void *Py_UNUSED(closure))
     return PyUnicode_FromString(ds_cpu_name(((ds_py_plan *)self)->backend->level));
 }
 
-PyDoc_STRVAR(run_doc, "run(inputs=None, *, poll=None)\n\n"
+PyDoc_STRVAR(run_doc, "run(inputs=None, *, poll=None, output='host')\n\n"
                       "Sets the arrays of the dict inputs, runs, and returns new (N, C, H, W)\n"
                       "arrays of the outputs, in their order. poll is called about every 50 ms;\n"
-                      "what it raises ends the run.");
+                      "what it raises ends the run. With output='device' on a GPU they are\n"
+                      "DeviceArrays, which stay there.");
 PyDoc_STRVAR(
     repeat_doc,
     "repeat(count, inputs=None, *, feeds=None, watch=(), poll=None)\n\n"

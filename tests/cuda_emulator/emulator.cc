@@ -59,8 +59,9 @@ struct machine {
     std::map<unsigned char *, size_t> memory; /* device, by address of the first byte */
     size_t used = 0;
     cudaError_t last = cudaSuccess;
-    int nodes = 0;                  /* of the graph that was recorded last */
-    cudaError_t lost = cudaSuccess; /* after a test took the device away */
+    int nodes = 0;                                      /* of the graph that was recorded last */
+    std::vector<std::pair<uintptr_t, uintptr_t>> waits; /* of a stream for another */
+    cudaError_t lost = cudaSuccess;                     /* after a test took the device away */
 };
 
 machine &self()
@@ -188,7 +189,9 @@ struct emulated_graph {
     std::vector<std::function<void()>> work;
 };
 
-struct emulated_event {};
+struct emulated_event {
+    cudaStream_t stream; /* that it was recorded on */
+};
 
 struct emulated_stream {
     emulated_graph *capture = nullptr;
@@ -420,9 +423,28 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    return cudaSuccess;
+    event->stream = stream;
+    return present();
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    self().waits.emplace_back((uintptr_t)stream, (uintptr_t)event->stream);
+    return present();
+}
+
+/* Takes the oldest wait of a stream for another out of the list; 0 where there is none. */
+extern "C" __attribute__((visibility("default"))) int emulator_next_wait(uintptr_t *pair)
+{
+    auto &waits = self().waits;
+    if (waits.empty())
+        return 0;
+    pair[0] = waits.front().first;
+    pair[1] = waits.front().second;
+    waits.erase(waits.begin());
+    return 1;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t)
