@@ -3,9 +3,10 @@
     python bench/bench_gpu.py
 
 writes `bench/results/gpu_NAME.md` and the raw numbers in `gpu_NAME.json`, after each part anew, so
-that a run that is cut short leaves what it has. With `--only` the other parts of an earlier run
-stay. Needs a build with DEPTHSTYLE_CUDA=1 and PyTorch with CUDA (`pip install torch`) beside
-depthstyle; a contender that fails becomes a line that says why.
+that a run that is cut short leaves what it has; `--resume` goes on with the parts that are not
+there yet, and with `--only` the other parts of an earlier run stay. Needs a build with
+DEPTHSTYLE_CUDA=1 and PyTorch with CUDA (`pip install torch`) beside depthstyle; a contender that
+fails becomes a line that says why.
 
 Each contender is a process of its own that keeps its libraries; only one works at any moment, and
 the turns alternate, so that a GPU whose clock drifts slows all of them alike.
@@ -38,13 +39,12 @@ PEERS = {
     "bf16": "B1 eager bf16",
     **dict(zip(("compiled", "autotuned", "captured"), gpu_table.RIVALS, strict=True)),
 }
-COMPILES = ("compiled", "autotuned")
 FURTHEST = {"fp32": 1e-3, "tf32": 3e-2, "bf16": 0.25}
 """Error from which on a contender has computed something else; the table shows the error itself."""
 TURN_SECONDS, LEAST_RUNS, MOST_RUNS = 0.15, 10, 400
-PREPARE_SECONDS, COMPILE_SECONDS = 60.0, 150.0
-RESERVE_SECONDS = 20.0
-"""Kept for the rounds while contenders are prepared."""
+PREPARE_SECONDS = 120.0
+RESERVE_SECONDS, LEAST_SECONDS = 20.0, 60.0
+"""Kept for the rounds while contenders are prepared, and what it takes to begin with a part."""
 STATE = ("clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
 
 
@@ -125,8 +125,12 @@ class Bench:
         self.write()
 
     def measure(self, part: Part) -> None:
-        """Time a part and put it into the place of an earlier one."""
-        print(f"{part.title}: {self.left:.0f} s left", file=sys.stderr)
+        """Time a part, if there is time, and put it into the place of an earlier one."""
+        enough = self.left > LEAST_SECONDS
+        doing = "" if enough else "left out, "
+        print(f"{part.title}: {doing}{self.left:.0f} s left", file=sys.stderr)
+        if not enough:
+            return
         contenders = {name: self.ours[name] for name in part.precisions} | self.peers
         records = self._prepare(part, contenders)
         wanted = {name: c for name, c in contenders.items() if "failed" not in records[c.name]}
@@ -146,22 +150,20 @@ class Bench:
         self.write()
 
     def _prepare(self, part: Part, contenders: dict[str, Contender]) -> dict[str, dict[str, Any]]:
-        """Return a record for each contender: those that compile prepare at the same time, last."""
+        """Return a record for each contender.
+
+        All prepare at the same time, which is nearly all compilers' work on processors: one after
+        the other they would take most of the time that there is.
+        """
         wanted = self._reference(part)
-        tasks = {
-            name: lambda name=name, contender=contender: self._ready(part, name, contender, wanted)
-            for name, contender in contenders.items()
-        }
-        records = {name: task() for name, task in tasks.items() if name not in COMPILES}
-        with ThreadPoolExecutor(len(COMPILES)) as pool:
-            slow = [name for name in tasks if name in COMPILES]
-            records |= zip(slow, pool.map(lambda name: tasks[name](), slow), strict=True)
-        return {contenders[name].name: records[name] for name in contenders}
+        with ThreadPoolExecutor(len(contenders)) as pool:
+            made = pool.map(lambda item: self._ready(part, *item, wanted), contenders.items())
+            return {c.name: record for c, record in zip(contenders.values(), made, strict=True)}
 
     def _reference(self, part: Part) -> np.ndarray | None:
         """Return the values that all must have, or None without PyTorch."""
         try:
-            self._ask_ready(part, self.reference, PREPARE_SECONDS)
+            self._ask_ready(part, self.reference)
         except Failed as failure:
             print(f"reference: {failure}", file=sys.stderr)
             return None
@@ -170,10 +172,8 @@ class Bench:
     def _values(self, contender: Contender) -> Path:
         return self.folder / f"{contender.name.replace(' ', '_')}.npy"
 
-    def _ask_ready(self, part: Part, contender: Contender, limit: float) -> dict[str, Any]:
-        limit = min(limit, self.left - RESERVE_SECONDS)
-        if limit <= 0:
-            raise Failed("no time was left")
+    def _ask_ready(self, part: Part, contender: Contender) -> dict[str, Any]:
+        limit = min(PREPARE_SECONDS, self.left - RESERVE_SECONDS)
         save = str(self._values(contender))
         return contender.ask("prepare", limit, part=part.name, tiny=self.args.tiny, save=save)
 
@@ -182,8 +182,7 @@ class Bench:
     ) -> dict[str, Any]:
         """Prepare a contender and compare its values."""
         try:
-            limit = PREPARE_SECONDS if name in ("eager", "bf16", "captured") else COMPILE_SECONDS
-            answer = self._ask_ready(part, contender, limit)
+            answer = self._ask_ready(part, contender)
         except Failed as failure:
             print(f"{part.name}, {contender.name}: {failure}", file=sys.stderr)
             return {"failed": str(failure)}
@@ -199,7 +198,7 @@ class Bench:
     def _rounds(self, wanted: dict[str, Contender], records: dict[str, dict[str, Any]]) -> str:
         """Let all take turns; return the state of the GPU right after the last round."""
         running = list(wanted.values())
-        for i in range(self.args.rounds):
+        for i in range(self.args.rounds + 1):  # the first tells how many runs make a turn
             # Each other round in reverse: who follows whom has an effect of its own.
             for contender in running[:: -1 if i % 2 else 1]:
                 record = records[contender.name]
@@ -211,7 +210,8 @@ class Bench:
                     records[contender.name] = {"failed": str(failure)}
                     running = [other for other in running if other is not contender]
                 else:
-                    record["seconds"].append(answer["seconds"] / count)
+                    record["run"] = answer["seconds"] / count
+                    record["seconds"] += [record["run"]] if i else []
             if self.left <= 0:
                 break
         state = zip(STATE, nvidia_smi(*STATE), strict=False)
@@ -239,15 +239,20 @@ class Bench:
             contender.stop()
 
 
+def names() -> list[str]:
+    """Return the names of all parts."""
+    return [part.name for part in PARTS]
+
+
 def parse() -> argparse.Namespace:
     """Return the options."""
-    names = [part.name for part in PARTS]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--only", action="append", choices=names, help="a part; may be given several times"
+        "--only", action="append", choices=names(), help="a part; may be given several times"
     )
+    parser.add_argument("--resume", action="store_true", help="the parts that are not there yet")
     parser.add_argument("--quick", action="store_true", help="3 rounds beside B0 and B4")
     parser.add_argument("--layers", action="store_true", help="also each convolution of VGG19")
     parser.add_argument("--rounds", type=int, default=11)
@@ -267,10 +272,11 @@ def main() -> None:
     args = parse()
     bench = Bench(args)
     steps: list[Callable[[], None]] = [bench.describe]
+    there = {row["name"] for row in bench.data["parts"]} if args.resume else set()
     for part in PARTS:
-        if args.only is None or part.name in args.only:
+        if part.name in (args.only or names()) and part.name not in there:
             steps.append(lambda part=part: bench.measure(part))
-    if args.layers:
+    if args.layers and not (args.resume and bench.data["layers"]):
         steps.append(bench.layers)
     try:
         for step in steps:

@@ -35,7 +35,7 @@ Error: relative L2 distance from PyTorch in fp32 without TF32, of a network's ou
 losses of the first five iterations. Memory: ours is the plan's, PyTorch's the most that was
 allocated, or kept where it has graphs; nobody's context counts. Start: from the start of the
 process to the end of its imports, and from there to the first result with nothing prepared on
-disk."""
+disk, while the other contenders do the same on other processors."""
 
 
 def median(contender: dict[str, Any]) -> float | None:

@@ -61,7 +61,7 @@ class Gatys:
             self.optimiser = optimisers.Adam(made, start, preset, *ends, ENGINE)
         else:
             self.optimiser = optimisers.Lbfgs(made, start, problem.HISTORY, ENGINE)
-        self.first: list[float] = []
+        self.losses: list[float] = []
 
     @property
     def bytes(self) -> int:
@@ -70,13 +70,15 @@ class Gatys:
 
     def check(self) -> np.ndarray:
         """Return the losses of the first iterations."""
-        self.run(max(0, CHECKED - len(self.first)))
-        return np.array(self.first[:CHECKED])
+        self.run(max(0, CHECKED - len(self.losses)))
+        return np.array(self.losses[:CHECKED])
 
     def run(self, count: int) -> None:
         """Do some iterations."""
-        for _ in range(count):
-            self.first.append(self.optimiser.step(self.weights, 0).total)
+        end = len(self.losses) + count
+        while len(self.losses) < end:
+            found = self.optimiser.step(self.weights, 0, end - len(self.losses))
+            self.losses.extend(found[:, 0])
 
 
 class Network:
