@@ -24,7 +24,7 @@ from cuda_cases import (  # noqa: F401
     test_value_in_fp32,
     test_value_in_tf32,
 )
-from cuda_emulator.build import ROOT, build
+from cuda_emulator.build import ROOT, rebuild
 from repeat_cases import (  # noqa: F401
     test_poll_ends_a_repeated_run_before_it_starts,
     test_repeat_goes_on_where_other_runs_ended,
@@ -182,31 +182,15 @@ print("nothing found")
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_planted_bugs_are_found(bug, tmp_path):
+def test_planted_bugs_are_found(bug, emulated_library, tmp_path):
     file, right, wrong, kernels, op = PLANTED[bug]
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
     changed = tmp_path / "csrc" / "cuda" / file
     text = changed.read_text()
     assert text.count(right) == 1
     changed.write_text(text.replace(right, wrong))
-    keep_kernels(changed.parent, {"backend.cu", "conv2d.cu", kernels})
-    library = build(tmp_path, tmp_path / "csrc")
+    library = rebuild(tmp_path, tmp_path / "csrc", kernels, emulated_library.parent)
     paths = [str(ROOT / "tests")]
     done = run_script(USES_BUG.format(paths=paths, library=str(library), op=op))
     assert done.returncode != 0, done.stdout
     assert any(said in done.stderr for said in FOUND_BY), done.stderr
-
-
-def keep_kernels(folder, files):
-    """Leave only some files of the backend, which builds faster, and what they define."""
-    kept = ""
-    for path in folder.glob("*.cu"):
-        if path.name in files:
-            kept += path.read_text()
-        else:
-            path.unlink()
-    table = folder / "kernels.def"
-    lines = table.read_text().splitlines()
-    symbols = (line.rpartition(" ")[2].rstrip(")") for line in lines)
-    pairs = zip(lines, symbols, strict=True)
-    table.write_text("\n".join(line for line, symbol in pairs if f" {symbol} = " in kept))
