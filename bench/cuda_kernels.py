@@ -102,7 +102,7 @@ def weighted_sum(graph: _core.Graph, groups: dict[str, list[_core.Node]]) -> _co
 
 
 def gatys_iteration(size: int = 32, narrow: int = 8) -> _core.Plan:
-    """Return a step of Adam as a session takes it: content, five styles, variation, clamping.
+    """Return a step of Adam as a session takes it: content, five style layers, variation, clamping.
 
     The number of launches depends neither on the size nor on the channels.
     """
@@ -170,7 +170,7 @@ def main() -> None:
         f"\nAn iteration of Gatys' method is {count_launches_in_emulator()} launches: VGG19 to ",
         end="",
     )
-    print("relu5_1, content, five styles, total variation, Adam, clamping.")
+    print("relu5_1, content, five style layers, total variation, Adam, clamping.")
     print("\n| file | kernel | registers | shared bytes | spilled bytes |")
     print("| --- | --- | --- | --- | --- |")
     for file, kernel, registers, shared, spilled in table:
