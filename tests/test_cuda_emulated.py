@@ -56,7 +56,7 @@ def test_a_step_repeats_bit_for_bit():
 
 
 def test_an_iteration_of_gatys_is_one_graph_of_few_launches(library):
-    """Of which 34 are convolutions and pools; each style layer adds six, each further launch 2 us."""
+    """Convolutions and pools are 34 of them, each style layer adds six."""
     assert load_bench("cuda_kernels").count_launches(library) <= MOST_LAUNCHES
 
 
