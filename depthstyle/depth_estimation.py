@@ -14,7 +14,7 @@ from depthstyle import _core
 from depthstyle.depth import DepthMap, read_depth_map
 from depthstyle.errors import DepthstyleWarning
 from depthstyle.images import as_image
-from depthstyle.precision import resolve
+from depthstyle.objective import Engine
 from depthstyle.weights.depth_choice import AUTO, Source, choose_depth, is_model
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors", ".tflite")
@@ -32,6 +32,8 @@ class DepthEstimator:
         ``"auto"`` for the best of those that are; or files of weights, or their arrays.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    device : str, optional
+        What computes: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; see `devices.choose`.
     precision : {"auto", "fp32", "bf16", "mixed"}, optional
         How precisely; see `precision.resolve`.
 
@@ -47,19 +49,26 @@ class DepthEstimator:
     Raises
     ------
     ValueError
-        The precision is unknown.
+        The device or the precision is unknown.
+    BackendUnavailable
+        The GPU cannot be used.
     WeightsError
         Nothing fitting is in the cache (the message says what to type), or a file cannot be used.
     """
 
     def __init__(
-        self, model: Source = AUTO, *, threads: int | None = None, precision: str = "auto"
+        self,
+        model: Source = AUTO,
+        *,
+        threads: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
-        self.precision = resolve(precision)
+        self._engine = Engine(device, threads, precision)
+        self.precision = self._engine.effective_precision
         named = isinstance(model, str) and is_model(model)
         chosen = choose_depth(None, str(model)) if named else choose_depth(model)
         self._network, self._weights, self.origin = chosen.network, chosen.arrays, chosen.origin
-        self._threads = threads
         self._size: tuple[int, int] | None = None
         self._plan: Any = None
         self.name = chosen.network.name
@@ -98,7 +107,7 @@ class DepthEstimator:
         image = graph.input("image", (1, 3, *size), kind="map")
         raw = self._network.add(graph, image, self._weights)
         raw = self._network.add_output_resize(graph, raw, size)
-        return graph.compile([raw], threads=self._threads, precision=self.precision, check=[raw])
+        return self._engine.compile(graph, [raw], check=[raw])
 
     def estimate(self, image: ArrayLike) -> DepthMap:
         """Return the depth of a photograph with the range of the network's output.
@@ -144,6 +153,7 @@ def estimate_depth(
     raw: bool = False,
     *,
     threads: int | None = None,
+    device: str = "auto",
     precision: str = "auto",
 ) -> NDArray[np.float32]:
     """Estimate the depth of a photograph.
@@ -163,6 +173,8 @@ def estimate_depth(
         Return the network's own output instead; see `DepthEstimator.raw`.
     threads : int, optional
         Number of threads; by default what the engine is set to.
+    device : str, optional
+        What computes: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; see `devices.choose`.
     precision : {"auto", "fp32", "bf16", "mixed"}, optional
         How precisely; see `precision.resolve`.
 
@@ -174,7 +186,9 @@ def estimate_depth(
     Raises
     ------
     ValueError
-        The precision is unknown.
+        The device or the precision is unknown.
+    BackendUnavailable
+        The GPU cannot be used.
     ImageError
         `image` is no picture.
     WeightsError
@@ -183,7 +197,7 @@ def estimate_depth(
         The weights give NaN or infinity.
     """
     picture = as_image(image)
-    estimator = DepthEstimator(model, threads=threads, precision=precision)
+    estimator = DepthEstimator(model, threads=threads, device=device, precision=precision)
     return estimator.raw(picture) if raw else estimator.estimate(picture).depth
 
 

@@ -132,7 +132,8 @@ class Job:
 
     def estimator(self) -> DepthEstimator:
         """Return the depth network with its weights; errors as for `DepthEstimator`."""
-        return _estimator(self.depth_model, self.depth_precision)
+        device = self.setup.settings.get("device", "auto")
+        return _estimator(self.depth_model, self.depth_precision, device)
 
     def plan(self) -> dict[str, Any]:
         """Return what of the recipe is known before painting, as JSON values."""
@@ -380,11 +381,12 @@ def _entries(origin: Mapping[str, str]) -> list[Entry]:
 
 
 @functools.lru_cache(maxsize=1)
-def _estimator(model: tuple[str, ...], precision: str) -> DepthEstimator:
+def _estimator(model: tuple[str, ...], precision: str, device: str) -> DepthEstimator:
     # All photographs of a folder go through the same network.
     from depthstyle.depth_estimation import DepthEstimator
 
-    return DepthEstimator(model[0] if len(model) == 1 else model, precision=precision)
+    files = model[0] if len(model) == 1 else model
+    return DepthEstimator(files, device=device, precision=precision)
 
 
 def _network_entry(estimator: DepthEstimator) -> dict[str, Any]:

@@ -31,6 +31,16 @@ def emulated_library(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def no_gpu():
+    """What takes the device that there is takes the CPU; tests of a GPU ask for it."""
+    from depthstyle import devices
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "_has_gpu", lambda: False)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def empty_cache(tmp_path_factory):
     """No test depends on what the user has downloaded, or downloads anything itself."""
     with pytest.MonkeyPatch.context() as patch:

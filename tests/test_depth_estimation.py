@@ -421,3 +421,8 @@ def test_bad_input_is_one_line_and_no_file(arguments, words, tmp_path, capsys, m
     assert captured.err.count("\n") == 1
     assert words in captured.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_devices_are_refused_by_name():
+    with pytest.raises(ValueError, match="device='gpu': choose from auto, cpu, cuda"):
+        ds.estimate_depth(np.zeros((64, 64, 3)), device="gpu")

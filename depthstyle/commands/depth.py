@@ -49,6 +49,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     group.add_argument("--raw", metavar="OUT.npy", help="also write the network's own output")
     group.add_argument("--threads", type=int, metavar="N", help="number of threads")
     group.add_argument(
+        "--device", help="what computes: auto (the default), cpu, cuda, or cuda:1 for another GPU"
+    )
+    group.add_argument(
         "--precision",
         metavar="NAME",
         help="how precisely: fp32, bf16, mixed or auto (default: auto)",
@@ -133,7 +136,7 @@ def _is_photograph(args: argparse.Namespace, reading: dict[str, Any]) -> bool:
 def _read(args: argparse.Namespace, reading: dict[str, Any]) -> tuple[DepthMap, str]:
     from depthstyle.depth import read_depth_map
 
-    for option in ("raw", "threads", "precision"):
+    for option in ("raw", "threads", "device", "precision"):
         if getattr(args, option) is not None:
             raise ValueError(
                 f"--{option}: is for a photograph, {args.file} is a depth file; give --model to "
@@ -157,6 +160,7 @@ def _estimate(args: argparse.Namespace, reading: dict[str, Any]) -> tuple[DepthM
     estimator = DepthEstimator(
         model[0] if len(model) == 1 else model,
         threads=args.threads,
+        device=args.device or "auto",
         precision=args.precision or "auto",
     )
     raw = estimator.raw(read_image(args.file))

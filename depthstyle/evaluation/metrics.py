@@ -309,7 +309,8 @@ def as_depth_network(depth: DepthNetwork | str) -> DepthNetwork:
         return depth
     from depthstyle.depth_estimation import DepthEstimator
 
-    estimator = DepthEstimator(depth, precision="fp32")  # a table must not depend on the CPU
+    # A table must not depend on the machine.
+    estimator = DepthEstimator(depth, device="cpu", precision="fp32")
     return lambda image: estimator.estimate(image).depth
 
 
