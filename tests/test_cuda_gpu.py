@@ -36,3 +36,22 @@ def test_too_little_memory_is_said_before_the_first_run():
     x = graph.input("x", (1, 1 << 10, 1 << 15, 1 << 15), kind="map")
     with pytest.raises(MemoryError, match="the device has not the"):
         graph.compile([graph.sum_to(graph.activation(x))], backend="cuda")
+
+
+@pytest.mark.parametrize("layout", ["contiguous_format", "channels_last"])
+def test_arrays_of_pytorch_go_in_and_out_in_the_order_of_its_stream(layout):
+    torch = pytest.importorskip("torch", reason="no PyTorch beside depthstyle")
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch without CUDA")
+    shape = (1, 3, 512, 640)
+    graph = _core.Graph()
+    x = graph.input("x", shape, kind="map")
+    plan = graph.compile([graph.affine(x, scale=2, shift=1)], backend="cuda")
+    with torch.cuda.stream(torch.cuda.Stream()):
+        array = torch.zeros(shape, device="cuda").to(memory_format=getattr(torch, layout))
+        torch.cuda._sleep(10**8)  # who does not wait for the stream reads zeros
+        array.normal_()
+        (out,) = plan.run({"x": array}, output="device")
+        expected = 2 * array + 1
+        assert torch.equal(torch.from_dlpack(out), expected)
+        assert torch.equal(torch.as_tensor(out, device="cuda"), expected)
