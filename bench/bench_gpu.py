@@ -18,6 +18,7 @@ import argparse
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ TURN_SECONDS, LEAST_RUNS, MOST_RUNS = 0.15, 10, 400
 PREPARE_SECONDS = 120.0
 RESERVE_SECONDS, LEAST_SECONDS = 20.0, 60.0
 """Kept for the rounds while contenders are prepared, and what it takes to begin with a part."""
+LAST_LINES = 15
+"""Of the messages of a worker that failed."""
 STATE = ("clocks.sm", "clocks.mem", "temperature.gpu", "power.draw")
 
 
@@ -185,6 +188,7 @@ class Bench:
             answer = self._ask_ready(part, contender)
         except Failed as failure:
             print(f"{part.name}, {contender.name}: {failure}", file=sys.stderr)
+            print(contender.messages(LAST_LINES), file=sys.stderr)
             return {"failed": str(failure)}
         error = None
         if wanted is not None:
@@ -234,9 +238,10 @@ class Bench:
         self.write()
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers and forget their files."""
         for contender in (*self.ours.values(), *self.peers.values(), self.reference):
             contender.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def names() -> list[str]:

@@ -74,6 +74,10 @@ class Contender:
             answer["start"], self._start_seconds = self._start_seconds, None
         return answer
 
+    def messages(self, count: int) -> str:
+        """Return the last lines that the worker wrote besides its answers."""
+        return "\n".join(self._log.read_text(errors="replace").strip().splitlines()[-count:])
+
     def stop(self) -> None:
         """End the worker and what it has started."""
         if self._process is None:
@@ -116,8 +120,8 @@ class Contender:
     def _lost(self) -> Failed:
         """Return what is known of a worker that has ended."""
         self.stop()
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return Failed(f"the worker ended: {lines[-1] if lines else 'without a message'}")
+        last = self.messages(1)
+        return Failed(f"the worker ended: {last or 'without a message'}")
 
 
 def _forward(lines: Any, answers: queue.Queue[str]) -> None:

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
@@ -56,6 +57,7 @@ def serve(make: Callable[[Part], Work], more: Mapping[str, Callable[[dict], dict
             else:
                 answer = more[request["do"]](request)
         except Exception as error:  # whatever a peer raises becomes a row of the table
+            traceback.print_exc()
             work = None if request["do"] == "prepare" else work
             answer = {"failed": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
