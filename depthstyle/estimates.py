@@ -133,7 +133,7 @@ def memory_of(
     unused = 0 if iterations is None else optimiser.unused_after(iterations)
     most, gpu = optimiser.bytes - unused + pictures * start.nbytes, 0
     if engine.on_gpu:
-        gpu = max(sketch.plans) + _SPARE_OF_GPU
+        gpu = max(optimiser.bytes, *sketch.plans) + _SPARE_OF_GPU
     else:
         most = max(most, *sketch.plans)
     return most + sum(sketch.kept) + _SPARE, gpu

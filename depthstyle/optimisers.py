@@ -257,7 +257,7 @@ class Lbfgs(Optimiser):
         (gradient,) = graph.gradient(objective.total, [objective.image])
         slope = graph.variable("slope", start, kind="map")
         super().__init__(objective, start, engine, gradient, graph.keep_update(slope, gradient))
-        self._waits = True
+        self._on_gpu, self._waits = not self._waits, True
         self._lbfgs: Any = None
         self._history, self._threads, self._length = history, engine.threads, start.size
         self._weights: dict[str, float] = {}
@@ -265,7 +265,7 @@ class Lbfgs(Optimiser):
     @property
     def bytes(self) -> int:
         """Memory of the plan and of a full history."""
-        return self._plan.bytes + (2 * self._history + 4) * self._size
+        return self._plan.bytes + (2 * self._history + 2) * self._size
 
     def unused_after(self, iterations: int) -> int:
         """Return the bytes of the pairs that are still to come, one for each iteration."""
@@ -275,26 +275,42 @@ class Lbfgs(Optimiser):
         if weights != self._weights:  # gradients of another function would mislead it
             self._begin(weights)
         seen = self._plan.repeat(1, dict(weights), watch=self._watched, poll=poll)
-        image, slope = self._plan.get("image"), self._plan.get("slope")
-        self._lbfgs.step(image.ravel(), float(seen[0, 0]), slope.ravel())
-        self._plan.set("image", image)
+        self._lbfgs.step("image", float(seen[0, 0]), "slope")
         return seen
 
     def _begin(self, weights: Mapping[str, float]) -> None:
         """Start without history on the function that these weights make."""
         self._lbfgs = None  # two would not fit where one does
-        self._lbfgs = _core.LBFGS(self._length, self._history, threads=self._threads)
+        self._lbfgs = _core.LBFGS(
+            self._length, self._history, threads=self._threads, plan=self._plan
+        )
         self._weights = dict(weights)
 
+    def _rows(self, begin: int, count: int) -> Array:
+        """Return rows of the optimiser's memory: a view of it, or a copy from a GPU."""
+        if not self._on_gpu:
+            return np.asarray(self._lbfgs)[begin : begin + count]
+        rows = np.empty((count, self._length), np.float32)
+        for row in range(count):
+            rows[row] = self._lbfgs.get_row(begin + row, "image").ravel()
+        return rows
+
+    def _set_rows(self, begin: int, rows: Array) -> None:
+        if not self._on_gpu:
+            np.asarray(self._lbfgs)[begin : begin + len(rows)] = rows
+            return
+        for row, values in enumerate(rows, start=begin):
+            self._lbfgs.set_row(row, "image", np.ascontiguousarray(values, np.float32))
+
     def state(self) -> Contents:
-        """Return the history, as views of the optimiser's own memory."""
+        """Return the history: views of the optimiser's own memory, or copies from a GPU."""
         if self._lbfgs is None:
             return Contents({"weights": {}}, {})
         started, newest, diagonal, length, pairs = self._lbfgs.state
-        memory, kept = np.asarray(self._lbfgs), len(pairs)
-        steps, changes = memory[2 : 2 + kept], memory[2 + self._history :][:kept]
+        kept = len(pairs)
+        steps, changes = self._rows(2, kept), self._rows(2 + self._history, kept)
         scalars = {"started": started, "newest": newest, "diagonal": diagonal, "length": length}
-        tensors = {"last": memory[: 2 * started], "steps": steps, "changes": changes}
+        tensors = {"last": self._rows(0, 2 * started), "steps": steps, "changes": changes}
         return Contents(
             {"weights": self._weights, **scalars}, {**tensors, "pairs": np.array(pairs)}
         )
@@ -305,9 +321,7 @@ class Lbfgs(Optimiser):
         if not values["weights"]:
             return
         self._begin(values["weights"])
-        memory, kept = np.asarray(self._lbfgs), len(tensors["steps"])
-        memory[: len(tensors["last"])] = tensors["last"]
-        memory[2 : 2 + kept] = tensors["steps"]
-        memory[2 + self._history :][:kept] = tensors["changes"]
+        for begin, name in ((0, "last"), (2, "steps"), (2 + self._history, "changes")):
+            self._set_rows(begin, tensors[name])
         scalars = (values[name] for name in ("started", "newest", "diagonal", "length"))
         self._lbfgs.state = (*scalars, tuple(tensors["pairs"].tolist()))

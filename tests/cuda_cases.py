@@ -196,3 +196,24 @@ def test_several_iterations_in_one_go_are_single_ones(monkeypatch):
     assert runs[0].losses == runs[1].losses and len(runs[0].losses["total"]) == 4
     for name in ("image", "best"):
         np.testing.assert_array_equal(getattr(runs[0], name), getattr(runs[1], name))
+
+
+def test_lbfgs_goes_on_from_its_state_on_and_off_the_gpu():
+    """Its vectors lie on the GPU; in a state they are planar, for any device."""
+    content, style = np.random.default_rng(4).random((2, 10, 12, 3), np.float32)
+    options = {"optimizer": "lbfgs", "history": 2, "scales": 1, "precision": "fp32"}
+    options |= {"style_layers": ["relu1_1"], "content_layers": ["relu1_2"]}
+    whole, again, here = (
+        ds.Session(content, style, device=device, **options) for device in ("cuda", "cuda", "cpu")
+    )
+    whole.step(4)
+    state = whole.state()
+    whole.step(2)
+    again.restore(state, "memory")
+    again.step(2)
+    assert again.losses == whole.losses
+    np.testing.assert_array_equal(again.image, whole.image)
+    with pytest.warns(ds.ReproducibilityWarning):
+        here.restore(state, "memory")
+    here.step(2)
+    np.testing.assert_allclose(here.losses["total"], whole.losses["total"], rtol=1e-3)

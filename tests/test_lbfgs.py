@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthstyle import _core
 from depthstyle._core import LBFGS
 from depthstyle.errors import NumericalError
 
@@ -171,3 +172,31 @@ def test_what_is_no_state_is_refused(state):
     with pytest.raises((ValueError, TypeError), match=r"LBFGS\.state"):
         lbfgs.state = state
     assert lbfgs.state == (False, -1, 1.0, 0.0, ())
+
+
+def test_variables_of_a_plan_move_as_arrays_do():
+    graph, shape = _core.Graph(), (1, 3, 4, 5)
+    x = np.linspace(-1, 1, 60, dtype=np.float32)
+    variable = graph.variable("x", x.reshape(shape))
+    slope = graph.variable("slope", np.zeros(shape, np.float32))
+    many = graph.variable("many", np.zeros((1, 20, 3, 1), np.float32))
+    updates = [graph.keep_update(slope, graph.affine(variable, scale=3)), graph.affine(many)]
+    plan = graph.compile(updates)
+    bound, free = LBFGS(60, 2, plan=plan), LBFGS(60, 2)
+    for _ in range(5):
+        free.step(x, 1.0, 3 * x)
+        plan.run()
+        bound.step("x", 1.0, "slope")
+        np.testing.assert_array_equal(plan.get("x").ravel(), x)
+    rows = np.asarray(bound)
+    np.testing.assert_array_equal(bound.get_row(3, "x").ravel(), rows[3])
+    bound.set_row(5, "x", rows[2].copy())
+    np.testing.assert_array_equal(rows[5], rows[2])
+    for refused, message in [
+        (lambda: free.step("x", 1.0, "slope"), "give arrays, or with plan="),
+        (lambda: bound.step("x", 1.0, "y"), "no input or variable 'y'"),
+        (lambda: bound.step("x", 1.0, "many"), "'many' must have 60 values in at most 4 channels"),
+        (lambda: bound.get_row(6, "x"), "row 6 of 6"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            refused()

@@ -158,6 +158,12 @@ typedef struct ds_device {
     void (*feed)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *to);
     void (*keep)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *from);
     void (*advance)(ds_backend *backend, const ds_loop *loop);
+    /* Vectors of `count` floats. Sums are taken in double in a fixed order, and wait. */
+    double (*dot)(ds_backend *backend, const float *a, const float *b, int64_t count);
+    double (*sum_abs)(ds_backend *backend, const float *a, int64_t count);
+    void (*axpy)(ds_backend *backend, float alpha, const float *x, float *y, int64_t count);
+    void (*scale)(ds_backend *backend, float alpha, float *x, int64_t count);
+    void (*copy)(ds_backend *backend, const float *from, float *to, int64_t count);
 } ds_device;
 
 struct ds_backend {

@@ -1,6 +1,7 @@
 /* The CUDA backend: memory, recording and replay, and the table of kernels. */
 #include "cuda/conv.h"
 #include "cuda/transfer.h"
+#include "cuda/vectors.h"
 
 namespace
 {
@@ -253,7 +254,12 @@ const ds_device DEVICE = {.exchange = &ds_cuda_exchange,
                           .forget = forget,
                           .feed = feed,
                           .keep = keep,
-                          .advance = advance};
+                          .advance = advance,
+                          .dot = ds_vector_dot,
+                          .sum_abs = ds_vector_sum_abs,
+                          .axpy = ds_vector_axpy,
+                          .scale = ds_vector_scale,
+                          .copy = ds_vector_copy};
 
 void destroy(ds_backend **address)
 {
@@ -263,6 +269,7 @@ void destroy(ds_backend **address)
     ds_cuda *cuda = ds_cuda_of(backend);
     ds_conv_close(backend);
     ds_transfer_close(backend);
+    release(backend, &cuda->sums);
     release(backend, &cuda->finite);
     release(backend, &cuda->tickets);
     if (cuda->stream)
@@ -344,6 +351,7 @@ depthstyle_cuda_create(unsigned stamp, const ds_cuda_options *options, ds_alloc 
     DS_TRY(allocate(&cuda->base, DS_TICKETS * sizeof *cuda->tickets, &cuda->tickets, status));
     fill(&cuda->base, cuda->tickets, 0, DS_TICKETS * sizeof *cuda->tickets);
     ds_each(&cuda->base, forgive{cuda->finite}, 1);
+    DS_TRY(allocate(&cuda->base, DS_VECTOR_BYTES, &cuda->sums, status));
     DS_TRY(ds_transfer_open(&cuda->base, status));
 exit:
     if (status->code != DS_OK)

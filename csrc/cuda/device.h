@@ -43,6 +43,7 @@ struct ds_cuda {
     int ordinal; /* of the GPU */
     ds_precision precision;
     const char *cache; /* as in the options */
+    double *sums;      /* of vectors.cu */
     struct ds_transfer *transfer;
     struct ds_conv_library *convolutions; /* NULL until the first */
 };

@@ -37,7 +37,7 @@ ds_code ds_lbfgs_create(ds_alloc *alloc, ds_vectors vectors, int64_t length, int
                        .history = history,
                        .rate = rate,
                        .state = {.newest = -1, .diagonal = 1}};
-    DS_TRY(ds_alloc_raw(alloc, bytes, &self->memory, status));
+    DS_TRY(vectors.allocate(vectors.context, bytes, &self->memory, status));
     DS_TRY(ds_alloc_raw(alloc, coefficients, &self->state.weights, status));
     DS_TRY(ds_alloc_raw(alloc, coefficients, &self->alphas, status));
     self->direction = self->memory;
@@ -57,7 +57,8 @@ void ds_lbfgs_destroy(ds_lbfgs **address)
     if (!self)
         return;
     ds_alloc *alloc = self->alloc;
-    ds_release(alloc, &self->memory);
+    if (self->memory)
+        self->v.release(self->v.context, &self->memory);
     ds_release(alloc, &self->state.weights);
     ds_release(alloc, &self->alphas);
     ds_release(alloc, address);

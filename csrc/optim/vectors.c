@@ -150,9 +150,23 @@ static void copy(void *context, const float *from, float *to)
     memcpy(to, from, (size_t)host->length * sizeof(float));
 }
 
+static ds_code allocate(void *context, size_t bytes, void *memory, ds_status *status)
+{
+    const ds_host_vectors *host = context;
+    return ds_alloc_raw(host->alloc, bytes, memory, status);
+}
+
+static void release(void *context, void *memory)
+{
+    const ds_host_vectors *host = context;
+    ds_release(host->alloc, memory);
+}
+
 ds_vectors ds_host_vectors_table(ds_host_vectors *host)
 {
     return (ds_vectors){.context = host,
+                        .allocate = allocate,
+                        .release = release,
                         .dot = dot,
                         .sum_abs = sum_abs,
                         .axpy = axpy,

@@ -275,6 +275,32 @@ static ds_id find(const ds_py_plan *self, PyObject *name)
     return DS_NONE;
 }
 
+bool ds_py_plan_take(PyObject *plan)
+{
+    ds_py_plan *self = (ds_py_plan *)plan;
+    return is_free(self) && (self->running = true);
+}
+
+void ds_py_plan_give(PyObject *plan)
+{
+    ((ds_py_plan *)plan)->running = false;
+}
+
+ds_backend *ds_py_plan_backend(PyObject *plan)
+{
+    return ((ds_py_plan *)plan)->backend;
+}
+
+bool ds_py_plan_tensor(PyObject *plan, PyObject *name, const ds_tensor **tensor)
+{
+    const ds_py_plan *self = (ds_py_plan *)plan;
+    const ds_id id = find(self, name);
+    *tensor = id == DS_NONE ? NULL : ds_plan_tensor(self->plan, id);
+    if (id != DS_NONE && !*tensor)
+        PyErr_Format(PyExc_ValueError, "plan: no output depends on %R", name);
+    return *tensor != NULL;
+}
+
 /* An input that no output depends on is checked like any other, and then dropped. */
 static bool set_value(ds_py_plan *self, PyObject *name, PyObject *object)
 {
