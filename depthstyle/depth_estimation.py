@@ -34,7 +34,7 @@ class DepthEstimator:
         Number of threads; by default what the engine is set to.
     device : str, optional
         What computes: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; see `devices.choose`.
-    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
         How precisely; see `precision.resolve`.
 
     Attributes
@@ -175,7 +175,7 @@ def estimate_depth(
         Number of threads; by default what the engine is set to.
     device : str, optional
         What computes: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; see `devices.choose`.
-    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
         How precisely; see `precision.resolve`.
 
     Returns
@@ -213,7 +213,7 @@ def resolve_depth(
         suffix) or a folder of them: the depth is estimated. Any other path is a depth file.
     image : array (H, W, 3)
         The photograph.
-    precision : {"auto", "fp32", "bf16", "mixed"}, optional
+    precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
         How precisely a network computes; see `precision.resolve`.
     **reading
         Options of `depthstyle.read_depth_map` for a depth file.

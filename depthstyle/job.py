@@ -343,7 +343,7 @@ def restore(made_by: Mapping[str, Any], output: Path, finder: Finder, name: str)
             output,
             place("depth", depth) if "sha256" in depth else None,
             tuple(map(str, networks)),
-            depth.get("precision", "fp32"),
+            _precision_again(depth, settings),
             made_by["depth_kind"],
             made_by.get("depth_encoding"),
             **made_by["output"],

@@ -427,8 +427,7 @@ def _depth(args: argparse.Namespace) -> tuple[Path | None, tuple[str, ...]]:
 def _manner(args: argparse.Namespace) -> dict[str, Any]:
     """Return how the files are read and written, as `Job` takes it."""
     names = ("depth_kind", "depth_encoding", "bits", "alpha", "keep_paths")
-    # Depth networks run on the CPU, which has no tf32.
-    precision = "auto" if args.precision in (None, "tf32") else args.precision
+    precision = args.precision or "auto"
     return {"depth_precision": precision, **{name: getattr(args, name) for name in names}}
 
 
