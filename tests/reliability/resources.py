@@ -35,6 +35,9 @@ from depthstyle import estimates as estimates_of
 _MORE = 50 << 20
 """Bytes beyond its need up to which the limit of a run is raised."""
 
+_MEMORY_ERROR = 0.02
+"""The promise of estimates of memory; that of time holds on an idle machine only."""
+
 _OK, _REFUSED, _LATE, _OTHER = 0, 3, 4, 5
 
 
@@ -248,7 +251,9 @@ def estimates(count: int, folder: Path) -> str:
             flush=True,
         )
 
-    return f"{count} runs: error of time {_spread(times)}, of memory {_spread(sizes)}"
+    report = f"{count} runs: error of time {_spread(times)}, of memory {_spread(sizes)}"
+    assert np.abs(sizes).max() <= _MEMORY_ERROR, report
+    return report
 
 
 CAMPAIGNS = {limits: 200, times: 36, estimates: 36}
