@@ -15,6 +15,8 @@ import bench_gpu  # noqa: E402
 import gpu_table  # noqa: E402
 from gpu_contender import Contender, Failed  # noqa: E402
 
+import depthstyle  # noqa: E402
+
 
 def test_committed_tables_belong_to_their_numbers():
     for path in BENCH.glob("results/gpu_*.json"):
@@ -100,7 +102,7 @@ def test_a_worker_says_why_it_cannot(tmp_path):
 def test_a_whole_run_on_the_emulator(emulated_library, tmp_path, monkeypatch, capsys):
     """Beside PyTorch on the CPU where there is one; its CUDA graph fails and is a row."""
     monkeypatch.setattr(bench_gpu, "OURS", {"bf16": "depthstyle bf16"})
-    monkeypatch.setenv("PYTHONPATH", str(Path(bench_gpu.__file__).parents[1]), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(depthstyle.__file__).parents[1]), prepend=":")
     command = ["bench_gpu.py", "--emulated", str(emulated_library), "--tiny", "--rounds", "2"]
     command += ["--only", "johnson-512", "--folder", str(tmp_path), "--name", "test", "--layers"]
     monkeypatch.setattr(sys, "argv", command)

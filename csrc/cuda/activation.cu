@@ -24,18 +24,17 @@ struct backward {
 void run(ds_backend *backend, const ds_step *step)
 {
     const ds_activation_attr a = DS_ATTR(activation, step->attr);
-    const forward f = {ds_view_of(backend, step->in[0]),
-                       ds_view_of(backend, step->out),
-                       {(int)a.kind, (float)a.alpha}};
+    const forward f = {
+        ds_view_of(step->in[0]), ds_view_of(step->out), {(int)a.kind, (float)a.alpha}};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
 void run_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_activation_backward_attr a = DS_ATTR(activation_backward, step->attr);
-    const backward f = {ds_view_of(backend, step->in[0]),
-                        ds_view_of(backend, step->in[1]),
-                        ds_view_of(backend, step->out),
+    const backward f = {ds_view_of(step->in[0]),
+                        ds_view_of(step->in[1]),
+                        ds_view_of(step->out),
                         {(int)a.kind, (float)a.alpha}};
     ds_each(backend, f, ds_count(step->out->shape));
 }

@@ -30,15 +30,15 @@ struct setting {
 setting setting_of(ds_backend *backend, const ds_step *step, int x, double epsilon, bool unbiased)
 {
     setting s = {};
-    s.x = ds_view_of(backend, step->in[x]);
+    s.x = ds_view_of(step->in[x]);
     s.normals = ds_normalise_maps(backend, s.x, epsilon, unbiased, step->workspace);
-    s.style = ds_view_of(backend, step->in[x + 1]);
+    s.style = ds_view_of(step->in[x + 1]);
     s.has_strength = step->inputs > x + 2;
     s.divisor = (double)(s.x.shape.h * s.x.shape.w) - unbiased;
     if (s.style.shape.n == 1)
         s.style.n = 0;
     if (s.has_strength)
-        s.strength = ds_repeated(ds_view_of(backend, step->in[x + 2]));
+        s.strength = ds_repeated(ds_view_of(step->in[x + 2]));
     return s;
 }
 
@@ -128,7 +128,7 @@ ds_code prepare_backward(ds_backend *, ds_step *step, ds_status *)
 
 const ds_two_sums *sum_gradients(ds_backend *backend, const setting &s, const ds_step *step)
 {
-    return ds_sum_maps_twice(backend, gradient_sums{s, ds_view_of(backend, step->in[0])}, s.x.shape,
+    return ds_sum_maps_twice(backend, gradient_sums{s, ds_view_of(step->in[0])}, s.x.shape,
                              (char *)step->workspace + ds_normal_bytes(s.x.shape));
 }
 
@@ -136,8 +136,8 @@ void run_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_adain_backward_attr a = DS_ATTR(adain_backward, step->attr);
     const setting s = setting_of(backend, step, 1, a.epsilon, a.unbiased != 0);
-    const backward f = {s, sum_gradients(backend, s, step), ds_view_of(backend, step->in[0]),
-                        ds_view_of(backend, step->out), 1 / (double)(s.x.shape.h * s.x.shape.w)};
+    const backward f = {s, sum_gradients(backend, s, step), ds_view_of(step->in[0]),
+                        ds_view_of(step->out), 1 / (double)(s.x.shape.h * s.x.shape.w)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -145,7 +145,7 @@ void run_backward_style(ds_backend *backend, const ds_step *step)
 {
     const ds_adain_backward_style_attr a = DS_ATTR(adain_backward_style, step->attr);
     const setting s = setting_of(backend, step, 1, a.epsilon, a.unbiased != 0);
-    const ds_view out = ds_view_of(backend, step->out);
+    const ds_view out = ds_view_of(step->out);
     const backward_style f = {sum_gradients(backend, s, step), out, s.x.shape.n};
     ds_each(backend, f, out.shape.n * out.shape.c);
 }

@@ -36,9 +36,8 @@ template <class O> struct combine {
 
 template <class O> void run_combine(ds_backend *backend, const ds_step *step)
 {
-    const ds_view a = ds_view_of(backend, step->in[0]), b = ds_view_of(backend, step->in[1]);
-    const combine<O> f = {a, ds_repeated(b), ds_view_of(backend, step->out), aligned(a, b),
-                          ds_end_of(backend, step)};
+    const ds_view a = ds_view_of(step->in[0]), b = ds_view_of(step->in[1]);
+    const combine<O> f = {a, ds_repeated(b), ds_view_of(step->out), aligned(a, b), ds_end_of(step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -54,8 +53,8 @@ struct affine {
 void run_affine(ds_backend *backend, const ds_step *step)
 {
     const ds_affine_attr a = DS_ATTR(affine, step->attr);
-    const affine f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out),
-                      (float)a.scale, (float)a.shift};
+    const affine f = {ds_view_of(step->in[0]), ds_view_of(step->out), (float)a.scale,
+                      (float)a.shift};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -86,7 +85,7 @@ struct element {
 
 void run_sum_to(ds_backend *backend, const ds_step *step)
 {
-    const ds_view x = ds_view_of(backend, step->in[0]), y = ds_view_of(backend, step->out);
+    const ds_view x = ds_view_of(step->in[0]), y = ds_view_of(step->out);
     const ds_shape from = x.shape, to = y.shape;
     if (ds_is_scalar(to)) {
         ds_sum(backend, element{x}, ds_sum_to_scalar{(float *)y.data, 1}, ds_count(from),
@@ -113,8 +112,7 @@ struct repeat {
 
 void run_broadcast(ds_backend *backend, const ds_step *step)
 {
-    const repeat f = {ds_repeated(ds_view_of(backend, step->in[0])),
-                      ds_view_of(backend, step->out)};
+    const repeat f = {ds_repeated(ds_view_of(step->in[0])), ds_view_of(step->out)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 

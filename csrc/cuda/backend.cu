@@ -133,7 +133,7 @@ struct forgive {
 
 void watch(ds_backend *backend, const ds_tensor *tensor)
 {
-    const look f = {ds_view_of(backend, tensor), ds_cuda_of(backend)->finite};
+    const look f = {ds_view_of(tensor), ds_cuda_of(backend)->finite};
     ds_each(backend, f, ds_count(tensor->shape));
 }
 
@@ -142,7 +142,7 @@ bool all_finite(ds_backend *backend, const ds_tensor *tensor)
     int *flag = ds_cuda_of(backend)->finite + 1;
     int finite = 1;
     ds_each(backend, forgive{flag}, 1);
-    ds_each(backend, look{ds_view_of(backend, tensor), flag}, ds_count(tensor->shape));
+    ds_each(backend, look{ds_view_of(tensor), flag}, ds_count(tensor->shape));
     ds_transfer_read(backend, &finite, flag, sizeof finite);
     return finite != 0;
 }

@@ -244,7 +244,7 @@ struct convert {
 /* The bordered copy of a map for cuDNN. Borders of x are `pad` wide, those of y are none. */
 void copy_map(ds_backend *backend, const ds_tensor *from, const ds_view &to, int64_t pad)
 {
-    const ds_view x = ds_view_of(backend, from);
+    const ds_view x = ds_view_of(from);
     const ds_border b = {pad, pad, pad, pad, DS_PAD_REFLECT};
     ds_each(backend, convert{{x, to, b}, x.shape.c}, ds_count(to.shape));
 }
@@ -275,7 +275,7 @@ struct finish {
 
 void run_finish(ds_backend *backend, const ds_step *step, const ds_view &from, const float *bias)
 {
-    const finish f = {from, ds_view_of(backend, step->out), bias, ds_end_of(backend, step)};
+    const finish f = {from, ds_view_of(step->out), bias, ds_end_of(step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
@@ -314,7 +314,7 @@ ds_conv_operands place_operands(ds_backend *backend, const ds_step *step, const 
         if (p.direction == DS_CONV_BACKWARD_WEIGHT)
             copy_map(backend, p.b, to, 0);
         else
-            ds_each(backend, turn_weights{ds_view_of(backend, p.b), to}, ds_count(l->w));
+            ds_each(backend, turn_weights{ds_view_of(p.b), to}, ds_count(l->w));
     }
     if (l->out_bytes)
         o.out = work + l->a_bytes + l->b_bytes;
@@ -327,7 +327,7 @@ void run_fold(ds_backend *backend, const ds_step *step, const problem &p, ds_vie
     const int64_t pad = p.pad;
     from.shape.c = p.x.c;
     const ds_fold_border border = {
-        from, ds_view_of(backend, step->out), {pad, pad, pad, pad, DS_PAD_REFLECT}};
+        from, ds_view_of(step->out), {pad, pad, pad, pad, DS_PAD_REFLECT}};
     ds_each(backend, border, ds_count(step->out->shape));
     if (step->epilogue.active || step->epilogue.addend)
         run_finish(backend, step, border.dx, NULL);

@@ -82,7 +82,7 @@ struct ds_view {
     bool map, half;
 };
 
-static inline ds_view ds_view_of(const ds_backend *, const ds_tensor *t)
+static inline ds_view ds_view_of(const ds_tensor *t)
 {
     const ds_shape s = t->shape;
     ds_view v = {t->data, s, s.c * s.h * s.w, s.h * s.w, s.w, 1, t->kind == DS_MAP, ds_is_half(t)};

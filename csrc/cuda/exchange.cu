@@ -48,7 +48,7 @@ void take(ds_backend *backend, const ds_foreign *from, const ds_tensor *to)
     ds_cuda_note(backend, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "take");
     if (from->stream)
         ds_cuda_note(backend, follow(ours, theirs, event), "waiting for an input");
-    ds_each(backend, taking{*from, ds_view_of(backend, to)}, ds_count(to->shape));
+    ds_each(backend, taking{*from, ds_view_of(to)}, ds_count(to->shape));
     if (from->stream)
         ds_cuda_note(backend, follow(theirs, ours, event), "giving an input back");
     else
@@ -86,7 +86,7 @@ ds_code give(ds_backend *backend, const ds_tensor *from, ds_device_array *array,
     DS_TRY(ds_cuda_check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming),
                          "making an event", status));
     array->ready = event;
-    ds_each(backend, giving{ds_view_of(backend, from), ds_view_of(backend, &planar)}, count);
+    ds_each(backend, giving{ds_view_of(from), ds_view_of(&planar)}, count);
     DS_TRY(ds_cuda_check(cudaEventRecord(event, ds_cuda_of(backend)->stream), "giving an output",
                          status));
 exit:

@@ -17,11 +17,11 @@ struct weighting {
     }
 };
 
-weighting weighting_of(const ds_backend *backend, const ds_step *step, int input)
+weighting weighting_of(const ds_step *step, int input)
 {
     if (step->inputs <= input)
         return {};
-    return {ds_repeated(ds_view_of(backend, step->in[input])), true};
+    return {ds_repeated(ds_view_of(step->in[input])), true};
 }
 
 struct squares {
@@ -50,8 +50,7 @@ struct gradient {
 
 void run(ds_backend *backend, const ds_step *step)
 {
-    const squares f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1]),
-                       weighting_of(backend, step, 2)};
+    const squares f = {ds_view_of(step->in[0]), ds_view_of(step->in[1]), weighting_of(step, 2)};
     ds_sum(backend, f,
            ds_sum_to_scalar{(float *)step->out->data, DS_ATTR(feature_loss, step->attr).scale},
            ds_count(step->in[0]->shape), step->workspace);
@@ -65,10 +64,12 @@ ds_code prepare(ds_backend *, ds_step *step, ds_status *)
 
 void run_backward(ds_backend *backend, const ds_step *step)
 {
-    const gradient f = {
-        ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1]),
-        ds_view_of(backend, step->out),   weighting_of(backend, step, 3),
-        (const float *)step->in[2]->data, 2 * DS_ATTR(feature_loss_backward, step->attr).scale};
+    const gradient f = {ds_view_of(step->in[0]),
+                        ds_view_of(step->in[1]),
+                        ds_view_of(step->out),
+                        weighting_of(step, 3),
+                        (const float *)step->in[2]->data,
+                        2 * DS_ATTR(feature_loss_backward, step->attr).scale};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 

@@ -66,7 +66,7 @@ masking masking_of(ds_backend *backend, const ds_step *step, int input)
     masking m = {};
     if (step->inputs <= input)
         return m;
-    m.mask = ds_view_of(backend, step->in[input]);
+    m.mask = ds_view_of(step->in[input]);
     m.there = true;
     m.eta = (const double *)step->workspace;
     char *work = (char *)step->workspace + eta_bytes(step, input);
@@ -304,7 +304,7 @@ ds_code prepare(ds_backend *, ds_step *step, ds_status *)
 
 void run(ds_backend *backend, const ds_step *step)
 {
-    const ds_view x = ds_view_of(backend, step->in[0]);
+    const ds_view x = ds_view_of(step->in[0]);
     const masking m = masking_of(backend, step, 1);
     const split s = split_of(x.shape);
     const cudaStream_t stream = ds_cuda_of(backend)->stream;
@@ -320,7 +320,7 @@ void run(ds_backend *backend, const ds_step *step)
                   partial);
     DS_LAUNCH(add_chunks,
               dim3((unsigned)ds_blocks_for(x.shape.c * x.shape.c, LANES), (unsigned)x.shape.n),
-              dim3(LANES * ROWS), stream, (const float *)partial, ds_view_of(backend, step->out), m,
+              dim3(LANES * ROWS), stream, (const float *)partial, ds_view_of(step->out), m,
               s.chunks, DS_ATTR(gram, step->attr).scale);
     ds_cuda_note(backend, cudaGetLastError(), "gram");
 }
@@ -478,13 +478,13 @@ ds_code prepare_backward(ds_backend *, ds_step *step, ds_status *)
 void run_backward(ds_backend *backend, const ds_step *step)
 {
     const double scale = DS_ATTR(gram_backward, step->attr).scale;
-    const ds_view x = ds_view_of(backend, step->in[0]), dx = ds_view_of(backend, step->out);
+    const ds_view x = ds_view_of(step->in[0]), dx = ds_view_of(step->out);
     const float *dg = (const float *)step->in[1]->data;
     const masking m = masking_of(backend, step, 2);
     const int64_t pixels = x.shape.h * x.shape.w, matrices = ds_count(step->in[1]->shape);
     const cudaStream_t stream = ds_cuda_of(backend)->stream;
     const unsigned across = (unsigned)ds_blocks_for(x.shape.c, TILE), n = (unsigned)x.shape.n;
-    const ds_end end = ds_end_of(backend, step);
+    const ds_end end = ds_end_of(step);
     if (is_for_tensor_cores(step->in[0])) {
         ds_bf16 *slopes = (ds_bf16 *)((char *)step->workspace + eta_bytes(step, 2));
         ds_each(backend, make_slopes{dg, slopes, m, x.shape.c, matrices, scale}, matrices);

@@ -17,10 +17,10 @@ struct place_channels {
 
 void run_concat(ds_backend *backend, const ds_step *step)
 {
-    const ds_view y = ds_view_of(backend, step->out);
+    const ds_view y = ds_view_of(step->out);
     int64_t first = 0;
     for (int i = 0; i < step->inputs; i++) {
-        const ds_view x = ds_view_of(backend, step->in[i]);
+        const ds_view x = ds_view_of(step->in[i]);
         ds_each(backend, place_channels{x, y, first}, ds_count(x.shape));
         first += x.shape.c;
     }
@@ -53,16 +53,14 @@ struct cut {
 void run_slice(ds_backend *backend, const ds_step *step)
 {
     const ds_slice_attr a = DS_ATTR(slice, step->attr);
-    const cut f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), (int)a.axis,
-                   a.begin};
+    const cut f = {ds_view_of(step->in[0]), ds_view_of(step->out), (int)a.axis, a.begin};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
 void run_slice_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_slice_backward_attr a = DS_ATTR(slice_backward, step->attr);
-    const cut f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), (int)a.axis,
-                   -a.begin};
+    const cut f = {ds_view_of(step->in[0]), ds_view_of(step->out), (int)a.axis, -a.begin};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 

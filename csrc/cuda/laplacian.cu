@@ -52,14 +52,14 @@ struct backward {
 
 void run(ds_backend *backend, const ds_step *step)
 {
-    const forward f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out),
+    const forward f = {ds_view_of(step->in[0]), ds_view_of(step->out),
                        DS_ATTR(laplacian, step->attr).pool};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
 void run_backward(ds_backend *backend, const ds_step *step)
 {
-    const backward f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out),
+    const backward f = {ds_view_of(step->in[0]), ds_view_of(step->out),
                         DS_ATTR(laplacian_backward, step->attr).pool};
     ds_each(backend, f, ds_count(step->out->shape));
 }

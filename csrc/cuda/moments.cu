@@ -32,9 +32,9 @@ struct backward {
 void run(ds_backend *backend, const ds_step *step)
 {
     const ds_moments_attr a = DS_ATTR(moments, step->attr);
-    const ds_view x = ds_view_of(backend, step->in[0]);
+    const ds_view x = ds_view_of(step->in[0]);
     const double divisor = (double)(x.shape.h * x.shape.w) - (a.unbiased != 0);
-    ds_measure_maps(backend, x, forward{ds_view_of(backend, step->out), divisor, a.epsilon},
+    ds_measure_maps(backend, x, forward{ds_view_of(step->out), divisor, a.epsilon},
                     step->workspace);
 }
 
@@ -47,9 +47,8 @@ ds_code prepare(ds_backend *, ds_step *step, ds_status *)
 void run_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_moments_backward_attr a = DS_ATTR(moments_backward, step->attr);
-    const backward f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1]),
-                        ds_view_of(backend, step->in[2]), ds_view_of(backend, step->out),
-                        a.unbiased != 0};
+    const backward f = {ds_view_of(step->in[0]), ds_view_of(step->in[1]), ds_view_of(step->in[2]),
+                        ds_view_of(step->out), a.unbiased != 0};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 

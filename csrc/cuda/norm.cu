@@ -123,7 +123,7 @@ struct gamma_gradient {
 void run_instance(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_attr a = DS_ATTR(instance_norm, step->attr);
-    const ds_view x = ds_view_of(backend, step->in[0]);
+    const ds_view x = ds_view_of(step->in[0]);
     const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
     ds_apply(backend, step, instance{normals, vector_of(step, 1, 1), vector_of(step, 2, 0)}, x);
 }
@@ -145,7 +145,7 @@ ds_code prepare_backward(ds_backend *, ds_step *step, ds_status *)
 const ds_two_sums *sum_gradients(ds_backend *backend, const ds_normals &normals,
                                  const ds_step *step)
 {
-    const ds_view dy = ds_view_of(backend, step->in[0]), x = ds_view_of(backend, step->in[1]);
+    const ds_view dy = ds_view_of(step->in[0]), x = ds_view_of(step->in[1]);
     return ds_sum_maps_twice(backend, gradient_sums{normals, x, dy}, x.shape,
                              (char *)step->workspace + ds_normal_bytes(x.shape));
 }
@@ -153,7 +153,7 @@ const ds_two_sums *sum_gradients(ds_backend *backend, const ds_normals &normals,
 void run_instance_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_backward_attr a = DS_ATTR(instance_norm_backward, step->attr);
-    const ds_view x = ds_view_of(backend, step->in[1]);
+    const ds_view x = ds_view_of(step->in[1]);
     const bool whole_batch = a.whole_batch != 0;
     const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
     const int64_t pixels = x.shape.h * x.shape.w * (whole_batch ? x.shape.n : 1);
@@ -161,8 +161,8 @@ void run_instance_backward(ds_backend *backend, const ds_step *step)
                                  sum_gradients(backend, normals, step),
                                  vector_of(step, 2, 1),
                                  x,
-                                 ds_view_of(backend, step->in[0]),
-                                 ds_view_of(backend, step->out),
+                                 ds_view_of(step->in[0]),
+                                 ds_view_of(step->out),
                                  whole_batch,
                                  1 / (double)pixels};
     ds_each(backend, f, ds_count(step->out->shape));
@@ -172,7 +172,7 @@ void run_instance_backward_gamma(ds_backend *backend, const ds_step *step)
 {
     const ds_instance_norm_backward_gamma_attr a =
         DS_ATTR(instance_norm_backward_gamma, step->attr);
-    const ds_view x = ds_view_of(backend, step->in[1]);
+    const ds_view x = ds_view_of(step->in[1]);
     const ds_normals normals = measure(backend, x, a.epsilon, a.whole_batch, step->workspace);
     const gamma_gradient f = {sum_gradients(backend, normals, step), (float *)step->out->data,
                               x.shape.n, x.shape.c};
@@ -194,8 +194,8 @@ struct batch {
 
 void run_batch(ds_backend *backend, const ds_step *step)
 {
-    const batch f = {ds_view_of(backend, step->in[0]),
-                     ds_view_of(backend, step->out),
+    const batch f = {ds_view_of(step->in[0]),
+                     ds_view_of(step->out),
                      vector_of(step, 1, 0),
                      vector_of(step, 2, 1),
                      vector_of(step, 3, 1),
@@ -206,8 +206,8 @@ void run_batch(ds_backend *backend, const ds_step *step)
 
 void run_batch_backward(ds_backend *backend, const ds_step *step)
 {
-    const batch f = {ds_view_of(backend, step->in[0]),
-                     ds_view_of(backend, step->out),
+    const batch f = {ds_view_of(step->in[0]),
+                     ds_view_of(step->out),
                      {NULL, 0},
                      vector_of(step, 1, 1),
                      vector_of(step, 2, 1),

@@ -76,15 +76,15 @@ struct ds_end {
     }
 };
 
-static inline ds_end ds_end_of(const ds_backend *backend, const ds_step *step)
+static inline ds_end ds_end_of(const ds_step *step)
 {
     const ds_epilogue *e = &step->epilogue;
     ds_end end = {
         {}, {}, e->addend != NULL, e->gate != NULL, e->active, {e->activation, (float)e->alpha}};
     if (e->addend)
-        end.addend = ds_view_of(backend, e->addend);
+        end.addend = ds_view_of(e->addend);
     if (e->gate)
-        end.gate = ds_view_of(backend, e->gate);
+        end.gate = ds_view_of(e->gate);
     return end;
 }
 
@@ -114,9 +114,9 @@ template <class F> struct ds_applied {
 template <class F>
 static inline void ds_apply(ds_backend *backend, const ds_step *step, const F &f, const ds_view &x)
 {
-    const ds_view y = ds_view_of(backend, step->out);
+    const ds_view y = ds_view_of(step->out);
     const bool vectors = y.map && y.shape.c % DS_VECTOR == 0;
-    ds_each(backend, ds_applied<F>{f, x, y, ds_end_of(backend, step), vectors},
+    ds_each(backend, ds_applied<F>{f, x, y, ds_end_of(step), vectors},
             ds_count(y.shape) / (vectors ? DS_VECTOR : 1));
 }
 

@@ -179,7 +179,7 @@ struct mean_backward {
 void run_max(ds_backend *backend, const ds_step *step)
 {
     const ds_max_pool_attr a = DS_ATTR(max_pool, step->attr);
-    const ds_view x = ds_view_of(backend, step->in[0]), y = ds_view_of(backend, step->out);
+    const ds_view x = ds_view_of(step->in[0]), y = ds_view_of(step->out);
     const window p = {a.kernel, a.stride, a.pad};
     if (is_simple(p, x))
         ds_each(backend, simple_max_forward{x, y, p}, ds_count(y.shape) / DS_VECTOR);
@@ -190,9 +190,9 @@ void run_max(ds_backend *backend, const ds_step *step)
 void run_max_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_max_pool_backward_attr a = DS_ATTR(max_pool_backward, step->attr);
-    const ds_view dy = ds_view_of(backend, step->in[0]), x = ds_view_of(backend, step->in[1]);
-    const ds_view dx = ds_view_of(backend, step->out);
-    const ds_end end = ds_end_of(backend, step);
+    const ds_view dy = ds_view_of(step->in[0]), x = ds_view_of(step->in[1]);
+    const ds_view dx = ds_view_of(step->out);
+    const ds_end end = ds_end_of(step);
     const window p = {a.kernel, a.stride, a.pad};
     if (!is_simple(p, x)) {
         ds_each(backend, max_backward{dy, x, dx, p, end}, ds_count(dx.shape));
@@ -209,17 +209,15 @@ void run_mean(ds_backend *backend, const ds_step *step)
 {
     const ds_avg_pool_attr a = DS_ATTR(avg_pool, step->attr);
     const mean_forward f = {
-        ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out), {a.kernel, a.stride, 0}};
+        ds_view_of(step->in[0]), ds_view_of(step->out), {a.kernel, a.stride, 0}};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
 void run_mean_backward(ds_backend *backend, const ds_step *step)
 {
     const ds_avg_pool_backward_attr a = DS_ATTR(avg_pool_backward, step->attr);
-    const mean_backward f = {ds_view_of(backend, step->in[0]),
-                             ds_view_of(backend, step->out),
-                             {a.kernel, a.stride, 0},
-                             ds_end_of(backend, step)};
+    const mean_backward f = {
+        ds_view_of(step->in[0]), ds_view_of(step->out), {a.kernel, a.stride, 0}, ds_end_of(step)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 

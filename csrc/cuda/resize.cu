@@ -85,7 +85,7 @@ void release(ds_backend *backend, ds_step *step)
 
 void run(ds_backend *backend, const ds_step *step)
 {
-    const resample f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out),
+    const resample f = {ds_view_of(step->in[0]), ds_view_of(step->out),
                         *(const tables *)step->prepared};
     ds_each(backend, f, ds_count(step->out->shape));
 }

@@ -47,7 +47,7 @@ struct gradient {
 void run(ds_backend *backend, const ds_step *step)
 {
     const double scale = DS_ATTR(total_variation, step->attr).scale;
-    ds_sum(backend, variation{ds_view_of(backend, step->in[0])},
+    ds_sum(backend, variation{ds_view_of(step->in[0])},
            ds_sum_to_scalar{(float *)step->out->data, scale}, ds_count(step->in[0]->shape),
            step->workspace);
 }
@@ -61,7 +61,7 @@ ds_code prepare(ds_backend *, ds_step *step, ds_status *)
 void run_backward(ds_backend *backend, const ds_step *step)
 {
     const double scale = DS_ATTR(total_variation_backward, step->attr).scale;
-    const gradient f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->out),
+    const gradient f = {ds_view_of(step->in[0]), ds_view_of(step->out),
                         (const float *)step->in[1]->data, 2 * scale};
     ds_each(backend, f, ds_count(step->out->shape));
 }

@@ -156,7 +156,7 @@ void ds_transfer_pack(ds_backend *backend, const void *planar, ds_dtype dtype,
                       const ds_tensor *tensor)
 {
     ds_transfer *transfer = transfer_of(backend);
-    const ds_view to = ds_view_of(backend, tensor);
+    const ds_view to = ds_view_of(tensor);
     const int64_t count = ds_count(tensor->shape);
     for (int64_t piece = 0; piece < pieces_of(count); piece++) {
         const int64_t half = piece % 2 * PIECE, length = length_of(count, piece);
@@ -170,7 +170,7 @@ void ds_transfer_pack(ds_backend *backend, const void *planar, ds_dtype dtype,
 
 void ds_transfer_unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, ds_dtype dtype)
 {
-    const ds_view from = ds_view_of(backend, tensor);
+    const ds_view from = ds_view_of(tensor);
     const int64_t count = ds_count(tensor->shape), pieces = pieces_of(count);
     /* What was packed before may still lie in the halves. */
     wait_for(backend, 0);

@@ -65,10 +65,10 @@ void run_adam(ds_backend *backend, const ds_step *step)
                               a.beta2,
                               finite,
                               factors};
-    const adam f = {ds_view_of(backend, step->in[0]),
-                    ds_view_of(backend, step->in[1]),
-                    ds_view_of(backend, step->in[2]),
-                    ds_view_of(backend, step->in[4]),
+    const adam f = {ds_view_of(step->in[0]),
+                    ds_view_of(step->in[1]),
+                    ds_view_of(step->in[2]),
+                    ds_view_of(step->in[4]),
                     factors,
                     a.beta1,
                     a.beta2,
@@ -98,9 +98,9 @@ struct sgd {
 void run_sgd(ds_backend *backend, const ds_step *step)
 {
     const ds_sgd_update_attr a = DS_ATTR(sgd_update, step->attr);
-    const sgd f = {ds_view_of(backend, step->in[0]),
-                   ds_view_of(backend, step->in[1]),
-                   ds_view_of(backend, step->in[2]),
+    const sgd f = {ds_view_of(step->in[0]),
+                   ds_view_of(step->in[1]),
+                   ds_view_of(step->in[2]),
                    (const float *)step->in[3]->data,
                    a.momentum,
                    a.weight_decay,
@@ -124,7 +124,7 @@ struct clamp {
 
 void run_clamp(ds_backend *backend, const ds_step *step)
 {
-    const clamp f = {ds_view_of(backend, step->in[0]), (const float *)step->in[1]->data,
+    const clamp f = {ds_view_of(step->in[0]), (const float *)step->in[1]->data,
                      (const float *)step->in[2]->data, ds_cuda_of(backend)->finite};
     ds_each(backend, f, ds_count(step->in[0]->shape));
 }
@@ -157,8 +157,7 @@ void run_keep(ds_backend *backend, const ds_step *step)
     const bool compares = step->inputs > 2;
     float *least = compares ? (float *)step->in[2]->data : NULL;
     const float *value = compares ? (const float *)step->in[3]->data : NULL;
-    const keeping f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1]), least,
-                       value, finite};
+    const keeping f = {ds_view_of(step->in[0]), ds_view_of(step->in[1]), least, value, finite};
     ds_each(backend, f, ds_count(step->in[0]->shape));
     if (compares)
         ds_each(backend, lowering{least, value, finite}, 1);

@@ -13,7 +13,7 @@ struct multiplied {
 
 void run_dot(ds_backend *backend, const ds_step *step)
 {
-    const multiplied f = {ds_view_of(backend, step->in[0]), ds_view_of(backend, step->in[1])};
+    const multiplied f = {ds_view_of(step->in[0]), ds_view_of(step->in[1])};
     ds_sum(backend, f, ds_sum_to_scalar{(float *)step->out->data, 1}, ds_count(step->in[0]->shape),
            step->workspace);
 }
@@ -35,8 +35,8 @@ struct axpy {
 
 void run_axpy(ds_backend *backend, const ds_step *step)
 {
-    const axpy f = {(const float *)step->in[0]->data, ds_view_of(backend, step->in[1]),
-                    ds_view_of(backend, step->in[2]), ds_view_of(backend, step->out)};
+    const axpy f = {(const float *)step->in[0]->data, ds_view_of(step->in[1]),
+                    ds_view_of(step->in[2]), ds_view_of(step->out)};
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
