@@ -202,7 +202,12 @@ def estimate_depth(
 
 
 def resolve_depth(
-    value: str | os.PathLike[str], image: ArrayLike, *, precision: str = "auto", **reading: Any
+    value: str | os.PathLike[str],
+    image: ArrayLike,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    **reading: Any,
 ) -> DepthMap:
     """Return the depth of a photograph from a file, or by a network.
 
@@ -213,8 +218,10 @@ def resolve_depth(
         suffix) or a folder of them: the depth is estimated. Any other path is a depth file.
     image : array (H, W, 3)
         The photograph.
+    device : str, optional
+        What a network computes on; see `devices.choose`.
     precision : {"auto", "fp32", "tf32", "bf16", "mixed"}, optional
-        How precisely a network computes; see `precision.resolve`.
+        How precisely; see `precision.resolve`.
     **reading
         Options of `depthstyle.read_depth_map` for a depth file.
 
@@ -229,5 +236,5 @@ def resolve_depth(
     """
     path = Path(value)
     if is_model(str(value)) or path.suffix.lower() in WEIGHTS_SUFFIXES or path.is_dir():
-        return DepthEstimator(value, precision=precision).estimate(image)
+        return DepthEstimator(value, device=device, precision=precision).estimate(image)
     return read_depth_map(value, **reading)

@@ -65,4 +65,6 @@ def test_command(tmp_path, capsys):
     (tmp_path / "out.png").unlink()
     assert cli.main([*command, "--beta", "-3"]) == 2
     assert "beta=-3" in capsys.readouterr().err
+    assert cli.main([*command, "--device", "tpu"]) == 2
+    assert "device='tpu'" in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()

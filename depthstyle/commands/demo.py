@@ -36,6 +36,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--iterations", type=int, metavar="N", help="iterations at each of two scales"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="what computes: auto (the default), cpu, cuda, or cuda:1 for another GPU",
+    )
     parser.set_defaults(run=run)
 
 
@@ -54,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
     size = scaled_size(*photograph.shape[:2], longest=args.size)
     content, depth = resize(photograph, size), resize(depth_map.depth, size, "bilinear")
     first, second = (make_style(name) for name in _STYLES)
-    threads = {"threads": args.threads}
-    settings: dict[str, Any] = {**threads, "history": _HISTORY}
+    computes: dict[str, Any] = {"threads": args.threads, "device": args.device}
+    settings = {**computes, "history": _HISTORY}
     if args.iterations is not None:
         settings["iterations"] = args.iterations
     variants: dict[str, tuple[str, Any, dict[str, Any]]] = {
@@ -63,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
         "background": ("gatys", [first], {"style_masks": _FAR, **settings}),
         "two_styles": ("gatys", [first, second], {"style_masks": [_FAR, _NEAR], **settings}),
         "lapstyle": ("lapstyle", [first], settings),
-        "adain": ("adain", [first], threads),
-        "da_adain": ("da-adain", [first], threads),
+        "adain": ("adain", [first], computes),
+        "da_adain": ("da-adain", [first], computes),
     }
     painters = {
         name: make_painter(method, styles, **options)

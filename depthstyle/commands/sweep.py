@@ -64,6 +64,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--decoder", metavar="FILE", help="weights of the decoder")
     parser.add_argument("--threads", type=int, metavar="N", help="number of threads")
     parser.add_argument(
+        "--device",
+        default="auto",
+        help="what computes: auto (the default), cpu, cuda, or cuda:1 for another GPU",
+    )
+    parser.add_argument(
         "--precision",
         metavar="NAME",
         default="auto",
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     from depthstyle.parameter_sweep import sweep
 
     check_output(args.output)
-    names = ("size", "cell_width", "weights", "decoder", "threads", "precision")
+    names = ("size", "cell_width", "weights", "decoder", "threads", "device", "precision")
     photograph = read_image(args.content)
     sheet = sweep(
         photograph,
@@ -87,6 +92,7 @@ def run(args: argparse.Namespace) -> None:
         resolve_depth(
             args.depth,
             photograph,
+            device=args.device,
             precision=args.precision,
             kind=args.depth_kind,
             encoding=args.depth_encoding,
