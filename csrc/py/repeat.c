@@ -7,7 +7,7 @@ bool ds_py_repeat_init(ds_py_repeat *repeat, ds_alloc *alloc, ds_py_graph *graph
 {
     ds_status status = ds_status_ok();
     ds_repeat *work = &repeat->work;
-    size_t numbers = 0;
+    size_t bytes = 0;
     repeat->alloc = alloc;
     repeat->columns = feeds;
     work->count = count;
@@ -19,10 +19,13 @@ bool ds_py_repeat_init(ds_py_repeat *repeat, ds_alloc *alloc, ds_py_graph *graph
         !ds_nodes_read(watch, graph, "repeat: watch", alloc, &repeat->watched, &work->watches))
         return false;
     work->watched = repeat->watched;
-    if (!ds_multiply((size_t)count, (size_t)feeds, &numbers) ||
-        ds_alloc_raw(alloc, numbers * sizeof(float), &repeat->values, &status) != DS_OK ||
+    if (!ds_multiply((size_t)count, (size_t)feeds * sizeof(float), &bytes)) {
+        PyErr_Format(PyExc_MemoryError, "repeat: count=%zd is too large; use a smaller one", count);
+        return false;
+    }
+    if (ds_alloc_raw(alloc, bytes, &repeat->values, &status) != DS_OK ||
         ds_alloc_raw(alloc, (size_t)feeds * sizeof(ds_id), &repeat->fed, &status) != DS_OK) {
-        PyErr_NoMemory();
+        ds_raise(ds_state((PyObject *)graph), NULL, &status);
         return false;
     }
     work->fed = repeat->fed;
