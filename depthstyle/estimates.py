@@ -236,11 +236,11 @@ def _time_of_a_pair(length: int, history: int, threads: int | None) -> float:
     pairs = min(history, max(1, _PAIR_BYTES // (8 * length)))
     lbfgs = _core.LBFGS(length, pairs, threads=threads)
     np.asarray(lbfgs)[:] = 1
-    x, gradient = np.ones((2, length), np.float32)
+    x, gradient = np.zeros((2, length), np.float32)
 
     def time_with(kept: int) -> float:
-        # a pair of weight 0 costs what any other costs, and changes nothing
-        lbfgs.state = (False, kept - 1, 1.0, 1.0, (0.0,) * kept)
+        # where the gradient is zero a pair costs what it always costs, and changes nothing
+        lbfgs.state = (False, kept - 1, np.ones((1, 2, kept, kept)))
         begin = time.perf_counter()
         lbfgs.step(x, 1.0, gradient)
         return time.perf_counter() - begin

@@ -264,8 +264,9 @@ class Lbfgs(Optimiser):
 
     @property
     def bytes(self) -> int:
-        """Memory of the plan and of a full history."""
-        return self._plan.bytes + (2 * self._history + 2) * self._size
+        """Memory of the plan and of a full history, vectors and their products."""
+        products = 2 * self._history**2 * np.dtype(np.float64).itemsize
+        return self._plan.bytes + (2 * self._history + 2) * self._size + products
 
     def unused_after(self, iterations: int) -> int:
         """Return the bytes of the pairs that are still to come, one for each iteration."""
@@ -306,13 +307,13 @@ class Lbfgs(Optimiser):
         """Return the history: views of the optimiser's own memory, or copies from a GPU."""
         if self._lbfgs is None:
             return Contents({"weights": {}}, {})
-        started, newest, diagonal, length, pairs = self._lbfgs.state
-        kept = len(pairs)
+        started, newest, products = self._lbfgs.state
+        kept = products.shape[-1]
         steps, changes = self._rows(2, kept), self._rows(2 + self._history, kept)
-        scalars = {"started": started, "newest": newest, "diagonal": diagonal, "length": length}
         tensors = {"last": self._rows(0, 2 * started), "steps": steps, "changes": changes}
         return Contents(
-            {"weights": self._weights, **scalars}, {**tensors, "pairs": np.array(pairs)}
+            {"weights": self._weights, "started": started, "newest": newest},
+            {**tensors, "products": products},
         )
 
     def restore(self, contents: Contents) -> None:
@@ -323,5 +324,4 @@ class Lbfgs(Optimiser):
         self._begin(values["weights"])
         for begin, name in ((0, "last"), (2, "steps"), (2 + self._history, "changes")):
             self._set_rows(begin, tensors[name])
-        scalars = (values[name] for name in ("started", "newest", "diagonal", "length"))
-        self._lbfgs.state = (*scalars, tuple(tensors["pairs"].tolist()))
+        self._lbfgs.state = (values["started"], values["newest"], tensors["products"])

@@ -142,7 +142,7 @@ def test_another_number_of_threads_gives_the_same_bits_and_no_warning(tmp_path):
         lambda values, tensors: tensors.pop("best"),
         lambda values, tensors: tensors.update(image=tensors["image"][:, :2]),
         lambda values, tensors: tensors.pop("optimiser.steps"),
-        lambda values, tensors: tensors.update({"optimiser.pairs": np.ones(9)}),
+        lambda values, tensors: tensors.update({"optimiser.products": np.ones((1, 2, 9, 9))}),
         lambda values, tensors: values.update(optimiser=3),
         lambda values, tensors: values.update(losses=["total"]),
     ],

@@ -128,6 +128,9 @@ typedef struct ds_exchange {
     void (*discard)(ds_device_array *array);
 } ds_exchange;
 
+/* Rows that go into one kernel of the device's vector functions. */
+enum { DS_ROWS = 232 };
+
 /* What a backend does whose tensors lie in the memory of a device. The data of its tensors is an
    address of that memory; constants are copied there. Calls queue work and return; a failure is
    kept and told by finish or replay. */
@@ -158,12 +161,14 @@ typedef struct ds_device {
     void (*feed)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *to);
     void (*keep)(ds_backend *backend, const ds_loop *loop, size_t column, const ds_tensor *from);
     void (*advance)(ds_backend *backend, const ds_loop *loop);
-    /* Vectors of `count` floats. Sums are taken in double in a fixed order, and wait. */
-    double (*dot)(ds_backend *backend, const float *a, const float *b, int64_t count);
-    double (*sum_abs)(ds_backend *backend, const float *a, int64_t count);
-    void (*axpy)(ds_backend *backend, float alpha, const float *x, float *y, int64_t count);
-    void (*scale)(ds_backend *backend, float alpha, float *x, int64_t count);
-    void (*copy)(ds_backend *backend, const float *from, float *to, int64_t count);
+    /* Vectors of `length` floats. With c = a - b: the products r . c and r . a of each of `count`
+       rows r, behind them c . c and c . a, |a|_1 and a . a, (count + 2, 2). Taken in double in a
+       fixed order. Waits, once where there are no more than DS_ROWS rows. */
+    void (*dots)(ds_backend *backend, int64_t length, const float *a, const float *b,
+                 const float *const *rows, int64_t count, double *sums);
+    /* out = the sum of the rows times their factors, taken in double; out may be the first row. */
+    void (*combine)(ds_backend *backend, int64_t length, const float *const *rows,
+                    const double *factors, int64_t count, float *out);
 } ds_device;
 
 struct ds_backend {

@@ -255,11 +255,8 @@ const ds_device DEVICE = {.exchange = &ds_cuda_exchange,
                           .feed = feed,
                           .keep = keep,
                           .advance = advance,
-                          .dot = ds_vector_dot,
-                          .sum_abs = ds_vector_sum_abs,
-                          .axpy = ds_vector_axpy,
-                          .scale = ds_vector_scale,
-                          .copy = ds_vector_copy};
+                          .dots = ds_vector_dots,
+                          .combine = ds_vector_combine};
 
 void destroy(ds_backend **address)
 {

@@ -4,13 +4,14 @@
 
 #include "cuda/device.h"
 
-/* What a sum needs, and behind it the sum. */
-constexpr size_t DS_VECTOR_BYTES = DS_SUM_BYTES + sizeof(double);
+constexpr int DS_DOT_CHUNKS = 64; /* pieces of a vector at most; as many on every device */
 
-double ds_vector_dot(ds_backend *backend, const float *a, const float *b, int64_t count);
-double ds_vector_sum_abs(ds_backend *backend, const float *a, int64_t count);
-void ds_vector_axpy(ds_backend *backend, float alpha, const float *x, float *y, int64_t count);
-void ds_vector_scale(ds_backend *backend, float alpha, float *x, int64_t count);
-void ds_vector_copy(ds_backend *backend, const float *from, float *to, int64_t count);
+/* What the products of DS_ROWS rows need: those of each piece, and behind them the sums. */
+constexpr size_t DS_VECTOR_BYTES = (DS_DOT_CHUNKS + 1) * (DS_ROWS + 2) * 2 * sizeof(double);
+
+void ds_vector_dots(ds_backend *backend, int64_t length, const float *a, const float *b,
+                    const float *const *rows, int64_t count, double *sums);
+void ds_vector_combine(ds_backend *backend, int64_t length, const float *const *rows,
+                       const double *factors, int64_t count, float *out);
 
 #endif

@@ -12,34 +12,18 @@ static void release(void *context, void *memory)
     self->backend->device->release(self->backend, memory);
 }
 
-static double dot(void *context, const float *a, const float *b)
+static void dots(void *context, const float *a, const float *b, const float *const *rows,
+                 int64_t count, double *sums)
 {
     const ds_device_vectors *self = context;
-    return self->backend->device->dot(self->backend, a, b, self->length);
+    self->backend->device->dots(self->backend, self->length, a, b, rows, count, sums);
 }
 
-static double sum_abs(void *context, const float *a)
+static void combine(void *context, const float *const *rows, const double *factors, int64_t count,
+                    float *out)
 {
     const ds_device_vectors *self = context;
-    return self->backend->device->sum_abs(self->backend, a, self->length);
-}
-
-static void axpy(void *context, float alpha, const float *x, float *y)
-{
-    const ds_device_vectors *self = context;
-    self->backend->device->axpy(self->backend, alpha, x, y, self->length);
-}
-
-static void scale(void *context, float alpha, float *x)
-{
-    const ds_device_vectors *self = context;
-    self->backend->device->scale(self->backend, alpha, x, self->length);
-}
-
-static void copy(void *context, const float *from, float *to)
-{
-    const ds_device_vectors *self = context;
-    self->backend->device->copy(self->backend, from, to, self->length);
+    self->backend->device->combine(self->backend, self->length, rows, factors, count, out);
 }
 
 ds_vectors ds_device_vectors_table(ds_device_vectors *vectors)
@@ -47,9 +31,6 @@ ds_vectors ds_device_vectors_table(ds_device_vectors *vectors)
     return (ds_vectors){.context = vectors,
                         .allocate = allocate,
                         .release = release,
-                        .dot = dot,
-                        .sum_abs = sum_abs,
-                        .axpy = axpy,
-                        .scale = scale,
-                        .copy = copy};
+                        .dots = dots,
+                        .combine = combine};
 }

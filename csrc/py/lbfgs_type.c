@@ -5,6 +5,7 @@
 #include "py/plan_type.h"
 
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 
 typedef struct ds_py_lbfgs {
@@ -26,7 +27,9 @@ static bool build(ds_py_lbfgs *self, int threads, int64_t history, double rate)
 {
     ds_status status = ds_status_ok();
     DS_TRY(ds_pool_create(&self->alloc, threads, &self->pool, &status));
-    DS_TRY(ds_host_vectors_create(&self->alloc, self->pool, self->length, &self->vectors, &status));
+    if (!self->on_plan.backend)
+        DS_TRY(ds_host_vectors_create(&self->alloc, self->pool, self->length,
+                                      ds_lbfgs_rows(history), &self->vectors, &status));
     DS_TRY(ds_lbfgs_create(&self->alloc,
                            self->on_plan.backend ? ds_device_vectors_table(&self->on_plan)
                                                  : ds_host_vectors_table(self->vectors),
@@ -154,11 +157,10 @@ static bool find_vector(const ds_py_lbfgs *self, PyObject *name, const ds_tensor
 static bool step(ds_py_lbfgs *self, float *x, double loss, const float *gradient)
 {
     ds_status status = ds_status_ok();
-    bool finite = true;
     self->running = true;
     Py_BEGIN_ALLOW_THREADS ds_lbfgs_step(self->lbfgs, loss, gradient, x, &status);
     if (self->on_plan.backend)
-        self->on_plan.backend->device->finish(self->on_plan.backend, &finite, &status);
+        self->on_plan.backend->device->told(self->on_plan.backend, &status);
     Py_END_ALLOW_THREADS self->running = false;
     if (status.code != DS_OK)
         ds_raise(ds_state((PyObject *)self), NULL, &status);
@@ -268,60 +270,73 @@ static int lbfgs_buffer(PyObject *object, Py_buffer *view, int flags)
     return 0;
 }
 
+/* Between the products of the kept pairs, (2, kept, kept), and their places in the optimiser. */
+static void move_products(const ds_py_lbfgs *self, int64_t kept, double *products, bool in)
+{
+    const size_t bytes = (size_t)kept * sizeof(double);
+    double *own = ds_lbfgs_products(self->lbfgs);
+    for (int64_t row = 0; row < 2 * kept; row++) {
+        double *there = own + (row / kept * self->history + row % kept) * self->history;
+        double *here = products + row * kept;
+        memcpy(in ? there : here, in ? here : there, bytes);
+    }
+}
+
 static PyObject *lbfgs_get_state(PyObject *object, void *Py_UNUSED(closure))
 {
     ds_py_lbfgs *self = (ds_py_lbfgs *)object;
+    void *products = NULL;
     if (!is_free(self))
         return NULL;
     const ds_lbfgs_state state = ds_lbfgs_get(self->lbfgs);
-    PyObject *weights = PyTuple_New(state.kept);
-    for (int64_t i = 0; weights && i < state.kept; i++) {
-        PyObject *weight = PyFloat_FromDouble(state.weights[i]);
-        if (!weight) {
-            Py_CLEAR(weights);
-            break;
-        }
-        PyTuple_SET_ITEM(weights, i, weight);
-    }
-    return weights ? Py_BuildValue("NLddN", PyBool_FromLong(state.started), (long long)state.newest,
-                                   state.diagonal, state.step_length, weights)
-                   : NULL;
+    PyObject *array = ds_array_new((ds_shape){1, 2, state.kept, state.kept}, DS_F64, &products);
+    if (!array)
+        return NULL;
+    move_products(self, state.kept, products, false);
+    return Py_BuildValue("NLN", PyBool_FromLong(state.started), (long long)state.newest, array);
 }
 
-static bool read_state(const ds_py_lbfgs *self, PyObject *value, ds_lbfgs_state *state)
+/* Reads a state; the caller gives back the array. False with an exception set. */
+static bool read_state(const ds_py_lbfgs *self, PyObject *value, ds_lbfgs_state *state,
+                       ds_array *products)
 {
-    PyObject *weights = NULL;
+    PyObject *array = NULL;
     int started = 0;
     long long newest = 0;
     if (!value || !PyTuple_Check(value) ||
-        !PyArg_ParseTuple(value, "pLddO!:state", &started, &newest, &state->diagonal,
-                          &state->step_length, &PyTuple_Type, &weights)) {
+        !PyArg_ParseTuple(value, "pLO:state", &started, &newest, &array)) {
         PyErr_SetString(PyExc_ValueError, "LBFGS.state: give what another one's state was");
         return false;
     }
-    state->started = started;
-    state->newest = newest;
-    state->kept = PyTuple_GET_SIZE(weights);
-    if (state->kept > self->history || newest < -1 || newest >= state->kept ||
-        (newest < 0) != (state->kept == 0)) {
-        PyErr_Format(PyExc_ValueError, "LBFGS.state: pair %lld of %lld in a history of %lld",
-                     newest, (long long)state->kept, (long long)self->history);
+    if (!ds_array_read(array, "LBFGS.state: products", products))
+        return false;
+    const int64_t kept = products->shape.w;
+    *state = (ds_lbfgs_state){.started = started, .kept = kept, .newest = newest};
+    if (!ds_array_check(products->shape, "LBFGS.state: products", (ds_shape){1, 2, kept, kept}))
+        return false;
+    if (products->dtype != DS_F64) {
+        PyErr_SetString(PyExc_ValueError, "LBFGS.state: products must be float64");
         return false;
     }
-    state->weights = ds_lbfgs_get(self->lbfgs).weights;
-    for (int64_t i = 0; i < state->kept; i++)
-        state->weights[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, i));
-    return !PyErr_Occurred();
+    if (kept <= self->history && newest >= -1 && newest < kept && (newest < 0) == (kept == 0))
+        return true;
+    PyErr_Format(PyExc_ValueError, "LBFGS.state: pair %lld of %lld in a history of %lld", newest,
+                 (long long)kept, (long long)self->history);
+    return false;
 }
 
 static int lbfgs_set_state(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
 {
     ds_py_lbfgs *self = (ds_py_lbfgs *)object;
     ds_lbfgs_state state = {0};
-    if (!is_free(self) || !read_state(self, value, &state))
-        return -1;
-    ds_lbfgs_set(self->lbfgs, &state);
-    return 0;
+    ds_array products = {0};
+    const bool good = is_free(self) && read_state(self, value, &state, &products);
+    if (good) {
+        move_products(self, state.kept, products.data, true);
+        ds_lbfgs_set(self->lbfgs, state);
+    }
+    Py_XDECREF(products.object);
+    return good ? 0 : -1;
 }
 
 PyDoc_STRVAR(
@@ -342,8 +357,9 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getset[] = {
     {"state", lbfgs_get_state, lbfgs_set_state,
-     "Whether a step was done, slot of the newest pair, diagonal, step length, and one weight\n"
-     "for each pair: with the memory, all that the next step depends on.",
+     "Whether a step was done, slot of the newest pair, and the inner products of the kept\n"
+     "pairs, float64 (1, 2, kept, kept): s with y, where y is not older, and y with y. With\n"
+     "the memory, all that the next step depends on.",
      NULL},
     {0},
 };
@@ -353,8 +369,8 @@ static PyType_Slot slots[] = {
      "LBFGS(n, history=100, rate=1.0, *, threads=None, plan=None, fail_at=-1)\n\n"
      "Limited-memory BFGS without line search, by the rule of torch.optim.LBFGS, on\n"
      "arrays of n values. Holds 2 history + 2 such arrays, float32, which NumPy sees as\n"
-     "one: the direction, the gradient of the step before, the steps, the changes of\n"
-     "the gradient. They lie on the device of the plan, if that is on one; it cannot show\n"
+     "one: the step before, the gradient there, the kept steps, the changes of the\n"
+     "gradient. They lie on the device of the plan, if that is on one; it cannot show\n"
      "them to NumPy. fail_at is for tests."},
     {Py_tp_new, lbfgs_new},
     {Py_tp_methods, methods},
