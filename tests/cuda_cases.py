@@ -217,3 +217,32 @@ def test_lbfgs_goes_on_from_its_state_on_and_off_the_gpu():
         here.restore(state, "memory")
     here.step(2)
     np.testing.assert_allclose(here.losses["total"], whole.losses["total"], rtol=1e-3)
+
+
+def test_lbfgs_steps_as_on_the_host():
+    """In chunks of the vectors, and with more pairs than go into one kernel."""
+    shape, history = (1, 3, 37, 53), 120
+    rng, graph = np.random.default_rng(6), _core.Graph()
+    start, gradient = rng.standard_normal((2, *shape)).astype(np.float32)
+    names = {name: graph.variable(name, start) for name in ("x", "slope")}
+    plan = graph.compile([graph.keep_update(*names.values())], backend="cuda")
+    x = start.copy()
+    there = _core.LBFGS(x.size, history, plan=plan)
+    here = _core.LBFGS(x.size, history, threads=1)
+    steps = rng.standard_normal((history, x.size)).astype(np.float32)
+    changes = steps * np.linspace(1, 2, x.size, dtype=np.float32)
+    rows = np.concatenate([gradient.reshape(1, -1) / 100, start.reshape(1, -1), steps, changes])
+    products = rows[2:].astype(np.float64) @ changes.T.astype(np.float64)
+    products = products.reshape(1, 2, history, history)
+    products[0, 0] = np.triu(products[0, 0])
+    np.asarray(here)[:] = rows
+    for number, row in enumerate(rows):
+        there.set_row(number, "x", row)
+    here.state = there.state = True, history - 1, products
+    plan.set("slope", start + gradient)
+    slopes = there.step("x", 1.0, "slope"), here.step(x, 1.0, start + gradient)
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-9)
+    found, expected = there.get_row(0, "x").ravel(), np.asarray(here)[0]
+    # Rows that go into a second kernel are added to a sum that was rounded.
+    assert np.abs(found - expected).max() <= 4 * EPS * np.abs(expected).max()
+    np.testing.assert_allclose(there.state[2], here.state[2], rtol=1e-9, atol=1e-9)

@@ -19,6 +19,7 @@ from cuda_cases import (  # noqa: F401
     test_convolution_of_integers_is_exact,
     test_iterations_follow_the_reference,
     test_lbfgs_goes_on_from_its_state_on_and_off_the_gpu,
+    test_lbfgs_steps_as_on_the_host,
     test_several_iterations_in_one_go_are_single_ones,
     test_updates_hold_still_where_a_loss_is_not_finite,
     test_value_in_bf16,
