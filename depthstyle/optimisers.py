@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ class Pictures:
     least: float = np.inf
 
 
-class Optimiser:
+class Optimiser(ABC):
     """Improves the picture of an objective, and keeps the best one on the way.
 
     All of that is one plan, whose pictures stay where it runs until somebody asks for them.
@@ -145,25 +146,26 @@ class Optimiser:
             self._pace = max(1, min(fitting, 2 * count, _MOST))
         return seen
 
+    @abstractmethod
     def _do(self, count: int, weights: Mapping[str, float], iteration: int, poll: Poll) -> Array:
-        raise NotImplementedError
+        """Do `count` iterations, or fewer; as `step`."""
 
     @property
+    @abstractmethod
     def bytes(self) -> int:
         """Memory that it takes from its first steps on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unused_after(self, iterations: int) -> int:
         """Return the part of that memory to which so many iterations write nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self) -> Contents:
         """Return all that the next step depends on besides the pictures; arrays may be views."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, contents: Contents) -> None:
         """Go on from a state; KeyError or ValueError where it is none of this optimiser."""
-        raise NotImplementedError
 
 
 _MOMENTS = ("mean", "square", "step")
