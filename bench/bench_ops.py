@@ -4,7 +4,8 @@
 often it occurs, and prints milliseconds of ours and of PyTorch (the faster of its two layouts), the
 ratio, our GFLOP/s, and the sum over the network. Both work in turns in one process; with one thread
 it is the processor's time, which other programs disturb least. With `--backward` the gradient to
-the input is timed instead. Needs PyTorch beside depthstyle.
+the input is timed instead. `--precision bf16` takes PyTorch in bf16, and `--peer fp32` our own fp32
+kernels in its place. Needs PyTorch beside depthstyle.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ def arrays(shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, np.float32(w / fan_in**0.5), rng.standard_normal(shape.out, np.float32)
 
 
-def ours(shape: Shape, args: argparse.Namespace) -> tuple[Callable[[], object], str]:
-    """Return our convolution as a call, and the name of the kernel."""
+def ours(
+    shape: Shape, args: argparse.Namespace, precision: str
+) -> tuple[Callable[[], object], str]:
+    """Return our convolution as a call, and its plan."""
     x, w, b = arrays(shape)
     graph = _core.Graph()
     image = graph.variable("x", x, kind="map")
@@ -96,14 +99,17 @@ def ours(shape: Shape, args: argparse.Namespace) -> tuple[Callable[[], object], 
         y = graph.activation(graph.conv2d(node, weight, bias, **attrs), kind="relu")
     # One pixel: handing over the whole result would take longer than some convolutions do.
     corner = graph.constant(np.ones((1, y.shape[1], 1, 1), np.float32))
-    options = {"threads": args.threads, "precision": args.precision, "cpu_level": args.level}
+    options = {"threads": args.threads, "precision": precision, "cpu_level": args.level}
     plan = graph.compile([graph.conv2d(y, corner, stride=max(y.shape[2:]))], **options)
     return lambda: plan.run({}), plan.dump()
 
 
-def theirs(shape: Shape, layout: torch.memory_format, backward: bool) -> Callable[[], object]:
+def theirs(
+    shape: Shape, args: argparse.Namespace, layout: torch.memory_format
+) -> Callable[[], object]:
     """Return PyTorch's convolution as a call."""
-    x, w, b = (torch.from_numpy(a) for a in arrays(shape))
+    dtype = torch.float32 if args.precision == "fp32" else torch.bfloat16
+    x, w, b = (torch.from_numpy(a).to(dtype) for a in arrays(shape))
     x, w = x.contiguous(memory_format=layout), w.contiguous(memory_format=layout)
 
     def forward(x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -116,11 +122,11 @@ def theirs(shape: Shape, layout: torch.memory_format, backward: bool) -> Callabl
             pad = 0
         return F.conv2d(x, w, bias, shape.stride, pad, 1, shape.groups)
 
-    if not backward:
+    if not args.backward:
         return lambda: forward(x, b).relu_()
     x.requires_grad_(True)
     y = forward(x, None)
-    dy = torch.randn(y.shape).contiguous(memory_format=layout)
+    dy = torch.randn(y.shape, dtype=dtype).contiguous(memory_format=layout)
     return lambda: torch.autograd.grad(y, x, dy, retain_graph=True)
 
 
@@ -134,11 +140,14 @@ def seconds(work: Callable[[], object], least: float, clock: Callable[[], float]
 
 
 def compare(shape: Shape, args: argparse.Namespace) -> tuple[float, float]:
-    """Return seconds of ours and theirs."""
+    """Return seconds of ours and of the peer."""
     clock = time.thread_time if args.threads == 1 else time.perf_counter
-    mine, dump = ours(shape, args)
-    peers = [theirs(shape, layout, args.backward) for layout in LAYOUTS.values()]
-    contenders = [mine] if args.alone else [mine, *peers]
+    mine, dump = ours(shape, args, args.precision)
+    contenders = [mine]
+    if args.peer == "torch":
+        contenders += [theirs(shape, args, layout) for layout in LAYOUTS.values()]
+    elif args.peer == "fp32":
+        contenders.append(ours(shape, args, "fp32")[0])
     if args.only is not None:
         print(dump)
     for work in contenders:
@@ -158,13 +167,13 @@ def main() -> None:
     parser.add_argument("--backward", action="store_true")
     parser.add_argument("--precision", default="fp32", help="ours")
     parser.add_argument("--level", help="ours: the level of the CPU's kernels")
-    parser.add_argument("--alone", action="store_true", help="without PyTorch")
+    parser.add_argument("--peer", choices=["torch", "fp32", "none"], default="torch")
     parser.add_argument("--only", type=int, help="the line with this number, and the plan")
     parser.add_argument("--save", metavar="NAME", help="write bench/results/NAME.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     total = [0.0, 0.0]
-    lines = ["line  ours ms  torch ms  ratio  GFLOP/s  " + " ".join(Shape._fields)]
+    lines = [f"line  ours ms {args.peer:>6} ms  ratio  GFLOP/s  " + " ".join(Shape._fields)]
     print(lines[0])
     for number, shape in enumerate(read(args.list)):
         if args.only not in (None, number):
@@ -177,8 +186,11 @@ def main() -> None:
     lines.append(f"sum  {total[0] * 1e3:8.1f} {total[1] * 1e3:9.1f} {total[1] / total[0]:6.2f}")
     print(lines[-1])
     if args.save:
-        way = " --backward" if args.backward else ""
-        command = f"python bench/bench_ops.py {args.list} --threads {args.threads}{way}"
+        command = f"python bench/bench_ops.py {args.list} --threads {args.threads}"
+        command += " --backward" if args.backward else ""
+        for name in ("precision", "level", "peer"):
+            if getattr(args, name) != parser.get_default(name):
+                command += f" --{name} {getattr(args, name)}"
         text = "\n".join(f"    {line}" for line in ["$ " + command, *lines])
         clock = "processor time" if args.threads == 1 else "time"
         head = f"Machine: {machine()}. Medians of {args.rounds} turns of {clock}.\n\n"
