@@ -13,7 +13,7 @@ from amx_emulator.build import CSRC, build, find_compiler, load
 from levels import BF16_LEVELS
 from op_cases import BF16_ERROR, EPS
 from test_ops import CASES, cases
-from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, network
+from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, integers, network, styled
 
 from depthstyle import _core
 from depthstyle.errors import NumericalError
@@ -76,6 +76,69 @@ def test_gram(core, sizes, threads, precision):
     assert differences(gram(*sizes, core=core), threads, precision) == 0
 
 
+def round_to_bf16(values: np.ndarray) -> np.ndarray:
+    """Round to nearest even."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).view(np.float32)
+
+
+def steps(plan, op: str) -> list[str]:
+    """Return the lines of a dump with the steps of an op."""
+    return [line for line in plan.dump().splitlines()[1:] if line.split()[1] == op]
+
+
+# Whose gradient to a map takes no style gradient in, and the others.
+APART = ("image in", "image out", "strided", "reflected border")
+STYLED = [n for n in CONVOLUTIONS if not any(word in n for word in ("image", "stri", "refl"))]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
+@pytest.mark.parametrize("end", ["none", "relu", "leaky_relu", "addend"])
+@pytest.mark.parametrize("name", STYLED)
+def test_style_gradients_are_summed_with_the_convolution(core, name, end, precision):
+    """To the bit the sum, rounded once: S has two parts, and so have features in mixed."""
+    bits = (6, 11) if precision == "bf16" else (11, 5)
+    graph, outputs, feed = styled(CONVOLUTIONS[name], end, bits, core=core)
+    (exact,) = graph.compile(outputs, backend="ref", dtype="float64").run(feed)
+    for threads in (1, 3):
+        options = {"cpu_level": LEVEL, "threads": threads, "precision": precision, "poison": True}
+        plan = graph.compile(outputs, **options)
+        (line,) = steps(plan, "conv2d_backward_input")
+        assert "+ gram" in line and ("+ addend" in line) == (end == "addend")
+        assert not steps(plan, "gram_backward")
+        np.testing.assert_array_equal(plan.run(feed)[0], round_to_bf16(exact))
+
+
+@pytest.mark.parametrize("name", APART)
+def test_style_gradients_that_stay_a_step(core, name):
+    graph, outputs, feed = styled(CONVOLUTIONS[name], bits=(1, 1), core=core)
+    plan = graph.compile(outputs, cpu_level=LEVEL, threads=2, precision="bf16", poison=True)
+    assert "+ gram" not in plan.dump() and steps(plan, "gram_backward")
+    (expected,) = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
+    np.testing.assert_array_equal(plan.run(feed)[0], expected)
+
+
+@pytest.mark.parametrize("added", ["features", "output"])
+def test_style_gradients_beside_other_readers(core, added):
+    """A sum with the features themselves, which are read until the end, or a gradient asked for."""
+    rng = np.random.default_rng(15)
+    graph = core.Graph()
+    shapes = {"x": (1, 40, 9, 20), "dy": (1, 64, 9, 20), "dg": (1, 1, 40, 40)}
+    feed = {name: integers(rng, shape) for name, shape in shapes.items()}
+    x, dy = (graph.input(name, shapes[name]) for name in ("x", "dy"))
+    weight = graph.constant(integers(rng, (64, 40, 3, 3), 1))
+    features = graph.activation(x)
+    style = graph.gram_backward(features, graph.input("dg", shapes["dg"], "plain"), scale=0.25)
+    dx = graph.add(graph.conv2d_backward_input(dy, weight, h=9, w=20, pad=1), style)
+    outputs = [graph.add(dx, features)] if added == "features" else [dx, style]
+    expected = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
+    plan = graph.compile(outputs, cpu_level=LEVEL, threads=2, precision="bf16", poison=True)
+    (line,) = steps(plan, "conv2d_backward_input")
+    assert ("+ gram" in line) == (added == "features")
+    for found, wanted in zip(plan.run(feed), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @cases(TILED)
 def test_value_in_bf16(core, case, monkeypatch):
     """As test_ops.py, on this level alone."""
@@ -105,7 +168,9 @@ def test_iteration(core, precision):
     graph, outputs, feed = gatys(core)
     expected = graph.compile(outputs, backend="ref", precision=precision).run(feed)
     options = {"cpu_level": LEVEL, "precision": precision}
-    found = [graph.compile(outputs, threads=n, **options).run(feed) for n in (1, 2, 5)]
+    plans = [graph.compile(outputs, threads=n, **options) for n in (1, 2, 5)]
+    assert len(steps(plans[0], "gram_backward")) == 1  # of the last layer
+    found = [plan.run(feed) for plan in plans]
     for a, b in zip(found[0], expected, strict=True):
         assert test_ops.relative_error(a, b) < BF16_ERROR
     for other in found[1:]:

@@ -4,6 +4,8 @@ Everything is a small integer, so that sums are exact in any order and each resu
 definition's, to the bit.
 """
 
+import functools
+
 import numpy as np
 
 from depthstyle import _core
@@ -103,23 +105,53 @@ def gram(channels: int, height: int, width: int, core=_core):
     return graph, [g, *graph.gradient(loss, [x])], feed
 
 
+def styled(convolution: Convolution, end: str = "relu", bits=(6, 11), core=_core):
+    """Return a map's gradient through a convolution and a Gram matrix: graph, outputs, feed.
+
+    ``end`` is what is between the map and its features, or "addend" for a third gradient; features
+    and dG + dG' have about so many ``bits``.
+    """
+    rng = np.random.default_rng(14)
+    channels, out, height, width, kernel, attrs = convolution
+    graph = core.Graph()
+    feed = {"x": integers(rng, (2, channels, height, width), most=2 ** bits[0])}
+    x = features = graph.input("x", feed["x"].shape)
+    if end in ACTIVATIONS:
+        features = graph.activation(x, kind=end, alpha=0.25)
+
+    def weighted(node, name, most=2, kind="map"):
+        feed[name] = integers(rng, node.shape, most)
+        return graph.sum_to(graph.multiply(node, graph.input(name, node.shape, kind)))
+
+    losses = [weighted(features, "x_seed")] if end == "addend" else []
+    weight = graph.constant(integers(rng, (out, channels, kernel, kernel)))
+    losses.append(weighted(graph.conv2d(features, weight, **attrs), "y_seed"))
+    matrix = graph.gram(features, scale=0.5)
+    losses.append(weighted(matrix, "gram_seed", 2 ** bits[1], "plain"))
+    return graph, graph.gradient(functools.reduce(graph.add, losses), [x]), feed
+
+
 def gatys(core=_core):
-    """Return an iteration of Gatys: graph, outputs (loss, gradient to the image), what to feed."""
+    """Return an iteration of Gatys: graph, outputs (loss, gradient to the image), what to feed.
+
+    As in VGG, a Gram matrix of each first convolution of two, and a pool behind the second.
+    """
     rng = np.random.default_rng(12)
     graph = core.Graph()
     feed = {"image": rng.standard_normal((1, 3, 44, 36)).astype(np.float32)}
     image = x = graph.input("image", feed["image"].shape)
     loss = graph.total_variation(image, scale=1e-3)
-    for channels, previous in ((32, 3), (40, 32), (72, 40)):
+    for layer, (channels, previous) in enumerate(((32, 3), (40, 32), (72, 40), (33, 72), (48, 33))):
         weight = rng.standard_normal((channels, previous, 3, 3)) * np.sqrt(2 / (9 * previous))
         bias = rng.standard_normal((1, channels, 1, 1)) / 10
         x = graph.conv2d(x, graph.constant(weight), graph.constant(bias), pad=1)
         x = graph.activation(x)
+        if layer % 2:
+            x = graph.avg_pool(x)
+            continue
         gram = graph.gram(x, scale=1 / (x.shape[2] * x.shape[3]))
         target = graph.constant(rng.uniform(0, 1, gram.shape))
         loss = graph.add(loss, graph.feature_loss(gram, target, scale=1 / channels**2))
-        if channels < 72:
-            x = graph.avg_pool(x)
     target = graph.constant(rng.standard_normal(x.shape), kind="map")
     loss = graph.add(loss, graph.feature_loss(x, target, scale=1e-3))
     return graph, [loss, *graph.gradient(loss, [image])], feed

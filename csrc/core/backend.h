@@ -9,10 +9,14 @@
 #include "core/op.h"
 
 /* What a plan may hang on a step's end, applied in this order to the result r of the op:
-     r + addend, then the activation, or, when gate is set, r times the derivative of the
-     activation whose output gate is. Written as one pass over the output, which may lie in the
+     r + scale (dG + dG') F where features F are set, the gradient of their Gram matrix
+   (ops/gram.c), r + addend, then the activation, or, when gate is set, r times the derivative of
+   the activation whose output gate is. Written as one pass over the output, which may lie in the
      buffer of the addend unless the kernel is `apart`: read a value before writing it. */
 typedef struct ds_epilogue {
+    const ds_tensor *features; /* shape and kind of out, never the addend; NULL: none */
+    const ds_tensor *dg;       /* (N, 1, C, C) */
+    double scale;
     const ds_tensor *addend; /* as out; NULL: none */
     const ds_tensor *gate;   /* as out; NULL: none */
     bool active;             /* apply `activation` (or its derivative) */
@@ -50,7 +54,7 @@ typedef struct ds_step {
     void *workspace;
 } ds_step;
 
-/* Whether a step reads or writes a bf16 tensor. */
+/* Whether a step reads or writes a bf16 tensor. Features are of bf16 only where the output is. */
 static inline bool ds_step_has_half(const ds_step *step)
 {
     const ds_epilogue *e = &step->epilogue;
@@ -83,6 +87,7 @@ typedef struct ds_kernel {
     unsigned in_place; /* bit i: out may lie in the buffer of input i */
     bool apart;        /* out may not lie in the buffer of the addend */
     bool takes_half;   /* it reads and writes bf16 tensors itself; a backend asks no other */
+    bool adds_gram;    /* it takes ends with features; a plan gives no other such an end */
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);

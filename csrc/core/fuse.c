@@ -1,6 +1,7 @@
 /* Fusion: a node takes in the element-wise nodes behind it as long as nobody else reads what lies
-   between, and as long as the backend has a kernel that computes them in its last pass. In the same
-   way a convolution takes in a border and a nearest enlargement in front of it. */
+   between, and as long as the backend has a kernel that computes them in its last pass. What it
+   adds it may compute itself where that is the gradient of a Gram matrix. In the same way a
+   convolution takes in a border and a nearest enlargement in front of it. */
 #include "core/plan_impl.h"
 
 typedef struct readers {
@@ -23,6 +24,20 @@ static void count_readers(const ds_plan *plan, readers *of)
 static bool is_private(const ds_plan *plan, const readers *of, ds_id id)
 {
     return of[id].count == 1 && !plan->is_output[id] && !plan->is_checked[id];
+}
+
+/* Makes `group` that of `id` if there is a kernel for it. */
+static bool regroup(ds_plan *plan, ds_id id, const ds_group *group)
+{
+    const ds_group before = plan->groups[id];
+    ds_step step;
+    plan->groups[id] = *group;
+    ds_group_step(plan, id, &step);
+    const ds_kernel *kernel = plan->backend->find(plan->backend, &step);
+    const bool found = kernel && (!step.epilogue.features || kernel->adds_gram);
+    if (!found)
+        plan->groups[id] = before;
+    return found;
 }
 
 /* The prologue of a convolution whose input is `node`, read through it too; false where that has no
@@ -50,19 +65,16 @@ static void reach_back(ds_plan *plan, const readers *of, ds_id id)
 {
     const ds_node *conv = &plan->graph.nodes[id];
     while (conv->op == DS_OP_conv2d && is_private(plan, of, plan->groups[id].source)) {
-        const ds_group before = plan->groups[id];
-        const ds_node *node = &plan->graph.nodes[before.source];
-        if (node->inputs == 0 || !look_through(conv, node, plan->graph.nodes[node->in[0]].out.shape,
-                                               &plan->groups[id].prologue))
+        ds_group larger = plan->groups[id];
+        const ds_id source = larger.source;
+        const ds_node *node = &plan->graph.nodes[source];
+        if (node->inputs == 0 ||
+            !look_through(conv, node, plan->graph.nodes[node->in[0]].out.shape, &larger.prologue))
             return;
-        ds_step step;
-        plan->groups[id].source = node->in[0];
-        ds_group_step(plan, id, &step);
-        if (!plan->backend->find(plan->backend, &step)) {
-            plan->groups[id] = before;
+        larger.source = node->in[0];
+        if (!regroup(plan, id, &larger))
             return;
-        }
-        plan->absorbed[before.source] = true;
+        plan->absorbed[source] = true;
     }
 }
 
@@ -78,7 +90,10 @@ static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id
     if (node->op == DS_OP_add && group->addend == DS_NONE && node->in[0] != node->in[1]) {
         larger->addend = node->in[0] == last ? node->in[1] : node->in[0];
         const ds_tensor *addend = &plan->graph.nodes[larger->addend].out;
-        return ds_same_shape(addend->shape, node->out.shape) && addend->kind == node->out.kind;
+        const bool feature =
+            group->gram != DS_NONE && plan->graph.nodes[group->gram].in[0] == larger->addend;
+        return ds_same_shape(addend->shape, node->out.shape) && addend->kind == node->out.kind &&
+               !feature;
     }
     if (node->op == DS_OP_activation) {
         const ds_activation_attr attr = DS_ATTR(activation, node->attr);
@@ -96,23 +111,32 @@ static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id
     return false;
 }
 
+/* Lets the group of `id` compute its addend, the gradient of a Gram matrix without a mask. */
+static void take_gram(ds_plan *plan, const readers *of, ds_id id)
+{
+    ds_group larger = plan->groups[id];
+    const ds_id gram = larger.addend;
+    if (gram == DS_NONE || larger.gram != DS_NONE || !is_private(plan, of, gram))
+        return;
+    const ds_node *node = &plan->graph.nodes[gram];
+    larger.gram = gram;
+    larger.addend = DS_NONE;
+    plan->absorbed[gram] = node->op == DS_OP_gram_backward && node->inputs == 2 &&
+                           plan->tensors[gram].dtype == plan->tensors[id].dtype &&
+                           regroup(plan, id, &larger);
+}
+
 static void grow(ds_plan *plan, const readers *of, ds_id primary)
 {
     ds_id last = primary;
     while (is_private(plan, of, last)) {
         const ds_id next = of[last].last;
-        const ds_group before = plan->groups[next];
         ds_group larger;
-        if (plan->absorbed[next] || before.primary != next ||
-            !extend(plan, &plan->groups[last], last, next, &larger))
+        if (plan->absorbed[next] || plan->groups[next].primary != next ||
+            !extend(plan, &plan->groups[last], last, next, &larger) ||
+            !regroup(plan, next, &larger))
             return;
-        ds_step step;
-        plan->groups[next] = larger;
-        ds_group_step(plan, next, &step);
-        if (!plan->backend->find(plan->backend, &step)) {
-            plan->groups[next] = before;
-            return;
-        }
+        take_gram(plan, of, next);
         plan->absorbed[last] = true;
         last = next;
     }

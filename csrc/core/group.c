@@ -16,6 +16,10 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
     memcpy(in, primary->in, (size_t)count * sizeof *in);
     if (count > 0)
         in[0] = group->source;
+    if (group->gram != DS_NONE) {
+        in[count++] = plan->graph.nodes[group->gram].in[0];
+        in[count++] = plan->graph.nodes[group->gram].in[1];
+    }
     if (group->addend != DS_NONE)
         in[count++] = group->addend;
     if (group->gate != DS_NONE)
@@ -35,6 +39,12 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
                       .epilogue = {.active = group->active,
                                    .activation = group->activation,
                                    .alpha = group->alpha}};
+    if (group->gram != DS_NONE) {
+        const ds_node *gram = &plan->graph.nodes[group->gram];
+        step->epilogue.features = &plan->tensors[gram->in[0]];
+        step->epilogue.dg = &plan->tensors[gram->in[1]];
+        step->epilogue.scale = DS_ATTR(gram_backward, gram->attr).scale;
+    }
     if (group->addend != DS_NONE)
         step->epilogue.addend = &plan->tensors[group->addend];
     if (group->gate != DS_NONE)

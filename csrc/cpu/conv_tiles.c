@@ -12,7 +12,10 @@
 
    Operands that must not lose what bf16 cannot hold are split into two of them, high and low, and
    what is computed is high high + high low + low high: the same sum with three times the terms, or
-   with twice as many where the map is of bf16 itself. */
+   with twice as many where the map is of bf16 itself.
+
+   The gradient of a Gram matrix that is added to the result is computed as one more kernel position
+   of other pixels, those of the features, which an item copies too (conv_tiles_gram.c). */
 #include "cpu/conv_tiles.h"
 
 #include <string.h>
@@ -28,6 +31,7 @@ enum { MOST_PHASES = 4 };
 
 typedef struct work {
     const ds_tile_plan *plan;
+    int64_t picture; /* the first one */
     ds_conv conv;
     ds_finish finish;
     const ds_epilogue *epilogue;
@@ -48,6 +52,13 @@ static bool pays_on_vectors(const ds_backend *backend, const ds_step *step, cons
            !ds_cpu_conv2d_winograd.accepts(backend, step);
 }
 
+/* Without tile registers the two parts of S cost as much as the separate step. */
+static bool adds_gram(const ds_backend *backend, const ds_conv *conv)
+{
+    return backend->level == DS_CPU_AMX && conv->backward && conv->stride == 1 &&
+           ds_is_blocked(conv->x) && ds_is_blocked(conv->y);
+}
+
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
     ds_conv conv = ds_conv_of(step);
@@ -55,30 +66,42 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     bool pays = backend->level == DS_CPU_AMX
                     ? ds_step_rounds(step) || step->splits
                     : ds_step_rounds(step) && pays_on_vectors(backend, step, &conv);
+    if (step->epilogue.features && !adds_gram(backend, &conv))
+        return false;
     return ds_cpu_tiles(backend->level) && pays && conv.groups == 1 && finishes &&
            !(conv.backward && (conv.mode == DS_PAD_REFLECT || conv.stride > MOST_PHASES)) &&
            conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
            (ds_is_blocked(conv.x) || ds_is_blocked(conv.y));
 }
 
-static place place_of(const ds_tile_plan *plan, int64_t index)
+static place place_of(const work *w, int64_t index)
 {
+    const ds_tile_plan *plan = w->plan;
     place at = {.block = index % plan->sets * plan->item_blocks};
     index /= plan->sets;
     at.x = index % plan->segments * plan->segment;
     index /= plan->segments;
     at.y = index % plan->bands * plan->band;
-    at.n = index / plan->bands;
+    at.n = w->picture + index / plan->bands;
     at.last_block = ds_minimum(at.block + plan->item_blocks, plan->out_blocks);
     at.x_end = ds_minimum(at.x + plan->segment, plan->y.w);
     at.y_end = ds_minimum(at.y + plan->band, plan->y.h);
     return at;
 }
 
-/* The input as it lies: block 0 of picture n. */
-static const void *input_at(const work *w, int64_t n, int64_t block)
+/* A map whose rows are copied, and which of them. */
+typedef struct source {
+    const ds_tensor *map;
+    int64_t blocks, parts;
+    const int32_t *row;    /* (rows) the row of the map, -1: zero */
+    const int32_t *column; /* (pixels) */
+    int64_t rows, pixels;
+    int64_t apart; /* values from a block's copy to the next one's */
+} source;
+
+/* The map as it lies: block 0 of picture n. */
+static const void *input_at(const ds_tensor *x, int64_t n, int64_t block)
 {
-    const ds_tensor *x = w->conv.x;
     ds_shape s = x->shape;
     if (ds_is_half(x))
         return ds_half_block(x, n, block);
@@ -87,29 +110,27 @@ static const void *input_at(const work *w, int64_t n, int64_t block)
     return (const float *)x->data + n * s.c * s.h * s.w;
 }
 
-static void copy_rows(const work *w, const place *item, ds_bf16 *to)
+static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, ds_bf16 *to)
 {
-    const ds_tile_plan *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    bool half = ds_is_half(w->conv.x), image = plan->lanes == DS_IMAGE_LANES;
-    int64_t row_values = plan->length * plan->lanes;
-    int64_t low = plan->in_blocks * plan->count * row_values;
+    const ds_tensor *x = from->map;
+    ds_shape s = x->shape;
+    bool half = ds_is_half(x), image = plan->lanes == DS_IMAGE_LANES;
+    int64_t row_values = plan->length * plan->lanes, low = from->blocks * from->apart;
     int64_t line = s.w * (half ? DS_HALF_BLOCK * (int64_t)sizeof(ds_bf16)
                                : (image ? 1 : DS_BLOCK) * (int64_t)sizeof(float));
-    ds_tile_copy copy = {.column = plan->column + ds_tile_apart(plan, item->x),
-                         .pixels = plan->length,
+    ds_tile_copy copy = {.column = from->column,
+                         .pixels = from->pixels,
                          .half = half,
                          .image = image,
                          .plane = s.h * s.w * (image ? 1 : DS_BLOCK)};
-    for (int64_t block = 0; block < plan->in_blocks; block++) {
-        const unsigned char *map = input_at(w, item->n, block);
+    for (int64_t block = 0; block < from->blocks; block++) {
+        const unsigned char *map = input_at(x, n, block);
         copy.channels = s.c - block * DS_HALF_BLOCK;
-        for (int64_t i = 0; i < plan->count; i++, to += row_values) {
-            int32_t row = plan->row[ds_tile_apart(plan, item->y) + i];
-            copy.to = to;
-            copy.low = plan->x_parts > 1 ? to + low : NULL;
-            copy.row = map + row * line;
-            if (row >= 0) {
+        for (int64_t i = 0; i < from->rows; i++) {
+            copy.to = to + block * from->apart + i * row_values;
+            copy.low = from->parts > 1 ? copy.to + low : NULL;
+            copy.row = map + from->row[i] * line;
+            if (from->row[i] >= 0) {
                 plan->slots->copy(&copy);
                 continue;
             }
@@ -118,6 +139,34 @@ static void copy_rows(const work *w, const place *item, ds_bf16 *to)
                 memset(copy.low, 0, (size_t)row_values * sizeof *to);
         }
     }
+}
+
+/* The input, and the features whose Gram matrix has a gradient. */
+static void copy_inputs(const work *w, const place *item, ds_bf16 *to)
+{
+    const ds_tile_plan *plan = w->plan;
+    const ds_tile_gram *gram = &plan->gram;
+    const int64_t row_values = plan->length * plan->lanes;
+    const source x = {.map = w->conv.x,
+                      .blocks = plan->in_blocks,
+                      .parts = plan->x_parts,
+                      .row = plan->row + ds_tile_apart(plan, item->y),
+                      .column = plan->column + ds_tile_apart(plan, item->x),
+                      .rows = plan->count,
+                      .pixels = plan->length,
+                      .apart = plan->count * row_values};
+    copy_rows(plan, &x, item->n, to);
+    if (!gram->blocks)
+        return;
+    const source features = {.map = w->epilogue->features,
+                             .blocks = gram->blocks,
+                             .parts = gram->parts,
+                             .row = gram->row + item->y,
+                             .column = gram->column + item->x,
+                             .rows = item->y_end - item->y,
+                             .pixels = plan->segment,
+                             .apart = plan->band * row_values};
+    copy_rows(plan, &features, item->n, to + gram->copy);
 }
 
 static ds_tile_map map_at(const ds_tensor *map, int64_t n, int64_t block)
@@ -192,7 +241,8 @@ static int64_t of_phase(const ds_tile_plan *plan, int64_t begin, int64_t end, in
 /* Lines of the next block's weights to fetch for each tap of `products` products. */
 static int64_t lines_ahead(const ds_tile_plan *plan, const ds_tile_phase *p, int64_t products)
 {
-    int64_t lines = plan->w_parts * plan->in_blocks * p->cells * DS_TILE_ROWS;
+    int64_t tiles = plan->w_parts * plan->in_blocks * p->cells + 2 * plan->gram.blocks;
+    int64_t lines = tiles * DS_TILE_ROWS;
     int64_t taps = products * p->taps;
     return lines > FEW_LINES ? (lines + taps - 1) / taps : 0;
 }
@@ -233,10 +283,10 @@ static void compute_phase(const work *w, const place *item, int64_t block, int64
 
 static int64_t copy_bytes(const ds_tile_plan *plan)
 {
-    int64_t values = plan->in_blocks * plan->count * plan->length * plan->lanes;
-    return plan->pointwise
-               ? 0
-               : ds_round_up(plan->x_parts * values * (int64_t)sizeof(ds_bf16), DS_ALIGN);
+    int64_t rows = plan->x_parts * plan->in_blocks * plan->count +
+                   plan->gram.parts * plan->gram.blocks * plan->band;
+    int64_t values = rows * plan->length * plan->lanes;
+    return plan->pointwise ? 0 : ds_round_up(values * (int64_t)sizeof(ds_bf16), DS_ALIGN);
 }
 
 static int64_t worker_bytes(const ds_tile_plan *plan)
@@ -248,14 +298,14 @@ static void task(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const ds_tile_plan *plan = w->plan;
-    place item = place_of(plan, index);
+    place item = place_of(w, index);
     unsigned char *scratch = w->scratch + worker * worker_bytes(plan);
     const ds_bf16 *x = (ds_bf16 *)(void *)scratch;
     turns t = {.sum = (float *)(void *)(scratch + copy_bytes(plan))};
     if (plan->pointwise)
         x = ds_half_block(w->conv.x, item.n, 0) + item.y * DS_TILE_ROWS * DS_HALF_BLOCK;
     else
-        copy_rows(w, &item, (ds_bf16 *)(void *)scratch);
+        copy_inputs(w, &item, (ds_bf16 *)(void *)scratch);
     plan->slots->begin();
     for (int64_t block = item.block; block < item.last_block; block++)
         for (int64_t i = 0; i < plan->phases * plan->phases; i++)
@@ -312,20 +362,26 @@ static void run(ds_backend *backend, const ds_step *step)
     const ds_tile_plan *plan = step->prepared;
     float *bias = step->workspace;
     unsigned char *after = (unsigned char *)step->workspace + bias_bytes(plan);
+    ds_bf16 *weights = plan->kept ? plan->kept : (ds_bf16 *)(void *)after;
     work w = {.plan = plan,
               .conv = ds_conv_of(step),
               .epilogue = &step->epilogue,
-              .weights = plan->kept,
-              .scratch = after};
-    if (!plan->kept) {
-        w.weights = (ds_bf16 *)(void *)after;
-        w.scratch = after + weight_bytes(plan);
-        ds_tile_pack_weights(backend, plan, &w.conv, (ds_bf16 *)(void *)after);
-    }
+              .weights = weights,
+              .scratch = plan->kept ? after : after + weight_bytes(plan)};
+    if (!plan->kept)
+        ds_tile_pack_weights(backend, plan, &w.conv, weights);
     ds_pad_bias(w.conv.bias, bias, 2 * plan->out_blocks);
     w.finish = ds_finish_of(step, bias);
-    ds_pool_run(backend->pool, ds_tile_items(plan), task, &w);
+    for (; w.picture < w.conv.y->shape.n; w.picture += plan->y.n) {
+        if (plan->gram.blocks)
+            ds_tile_gram_pack(backend, plan, &step->epilogue, w.picture, weights);
+        ds_pool_run(backend->pool, ds_tile_items(plan), task, &w);
+    }
 }
 
-const ds_kernel ds_cpu_conv2d_tiles = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .takes_half = true};
+const ds_kernel ds_cpu_conv2d_tiles = {.accepts = accepts,
+                                       .prepare = prepare,
+                                       .run = run,
+                                       .release = release,
+                                       .takes_half = true,
+                                       .adds_gram = true};

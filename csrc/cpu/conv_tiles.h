@@ -1,5 +1,5 @@
-/* How a convolution is made of products of tiles; made by conv_tiles_plan.c, followed by
-   conv_tiles.c. */
+/* How a convolution is made of products of tiles; made by conv_tiles_plan.c and conv_tiles_gram.c,
+   followed by conv_tiles.c. */
 #ifndef DS_CPU_CONV_TILES_H
 #define DS_CPU_CONV_TILES_H
 
@@ -23,9 +23,21 @@ typedef struct ds_tile_phase {
     int64_t taps;
 } ds_tile_phase;
 
+/* The gradient of a Gram matrix, added as one more kernel position. */
+typedef struct ds_tile_gram {
+    int64_t blocks; /* of 32 features; 0: there is none */
+    int64_t parts;  /* of bf16 that a feature is split into: 1 or 2 */
+    int64_t copy;   /* values of an item's copies that lie before the features */
+    int64_t
+        weights;  /* values of 16 output channels' weights that lie before S, (2 parts, blocks) */
+    int32_t *row; /* as those of x, without border */
+    int32_t *column;
+} ds_tile_gram;
+
 typedef struct ds_tile_plan {
     const ds_tile_slots *slots;
-    ds_shape x, y; /* as the convolution is computed; see pointwise */
+    ds_shape x, y; /* as the convolution is computed; see pointwise. With a Gram matrix of one
+                      picture, since each has its own S */
     bool pointwise;
     int64_t x_parts, w_parts; /* of bf16 that an operand is split into: 1 or 2 */
     int64_t lanes;            /* of a copied pixel */
@@ -45,6 +57,7 @@ typedef struct ds_tile_plan {
     ds_tile_tap *tap;      /* of all phases */
     int64_t block_weights; /* values of the packed weights of 16 output channels */
     ds_bf16 *kept;         /* packed weights; NULL: packed in every run */
+    ds_tile_gram gram;
 } ds_tile_plan;
 
 /* Fills a plan but for the packed weights; also where it fails, ds_tile_plan_release follows. */
@@ -55,6 +68,13 @@ void ds_tile_plan_release(ds_backend *backend, ds_tile_plan *plan);
 int64_t ds_tile_weight_values(const ds_tile_plan *plan);
 void ds_tile_pack_weights(ds_backend *backend, const ds_tile_plan *plan, const ds_conv *conv,
                           ds_bf16 *packed);
+
+/* conv_tiles_gram.c, in this order: the sizes; the kernel position behind all others; S of picture
+   n in every run. */
+void ds_tile_gram_size(ds_tile_plan *plan, const ds_epilogue *epilogue);
+ds_code ds_tile_gram_make(ds_backend *backend, ds_tile_plan *plan, ds_status *status);
+void ds_tile_gram_pack(ds_backend *backend, const ds_tile_plan *plan, const ds_epilogue *epilogue,
+                       int64_t n, ds_bf16 *packed);
 
 /* Input rows or columns between two bands or segments, `outputs` apart. */
 static inline int64_t ds_tile_apart(const ds_tile_plan *plan, int64_t outputs)

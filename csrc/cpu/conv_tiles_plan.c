@@ -152,8 +152,9 @@ static int64_t copied_pixels(const ds_tile_plan *plan, const ds_conv *conv)
 static int64_t item_bytes(const ds_tile_plan *plan, const ds_conv *conv)
 {
     int64_t rows = reach(plan, conv, conv->top, conv->w->shape.h, plan->band);
-    return plan->x_parts * plan->in_blocks * rows * copied_pixels(plan, conv) * plan->lanes *
-           (int64_t)sizeof(ds_bf16);
+    rows =
+        plan->x_parts * plan->in_blocks * rows + plan->gram.parts * plan->gram.blocks * plan->band;
+    return rows * copied_pixels(plan, conv) * plan->lanes * (int64_t)sizeof(ds_bf16);
 }
 
 /* Segments of the width in `parts`, and bands of as many rows as fit; returns how many bytes all
@@ -218,7 +219,7 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
 {
     plan->x = conv->x->shape;
     plan->y = conv->y->shape;
-    plan->pointwise = is_pointwise(conv);
+    plan->pointwise = is_pointwise(conv) && !step->epilogue.features;
     if (plan->pointwise) {
         plan->x = in_columns(plan->x);
         plan->y = in_columns(plan->y);
@@ -228,6 +229,9 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
     plan->lanes = ds_is_blocked(conv->x) ? DS_TILE_DEPTH : DS_IMAGE_LANES;
     plan->in_blocks = blocks_of(conv->x);
     plan->out_blocks = blocks_of(conv->y);
+    if (step->epilogue.features)
+        plan->x.n = plan->y.n = 1;
+    ds_tile_gram_size(plan, &step->epilogue);
     plan->phases = conv->backward ? conv->stride : 1;
     /* Of a strided 1x1 convolution, what no output reads is left out. */
     bool sparse = !conv->backward && conv->w->shape.h == 1 && conv->w->shape.w == 1;
@@ -298,6 +302,7 @@ static ds_code make_lists(ds_backend *backend, ds_tile_plan *plan, const ds_conv
 {
     ds_shape w = conv->w->shape;
     size_t taps = (size_t)(w.h * w.w), phases = (size_t)(plan->phases * plan->phases);
+    size_t most = 3 * ((size_t)plan->in_blocks * taps + (size_t)plan->gram.blocks);
     int64_t rows = ds_tile_apart(plan, (plan->bands - 1) * plan->band) + plan->count;
     int64_t columns = ds_tile_apart(plan, (plan->segments - 1) * plan->segment) + plan->length;
     ds_position *position = NULL;
@@ -311,11 +316,11 @@ static ds_code make_lists(ds_backend *backend, ds_tile_plan *plan, const ds_conv
                           &plan->column, status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, phases * sizeof(ds_tile_phase), &plan->phase, status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, taps * sizeof(ds_tile_spot), &plan->spot, status));
-    DS_TRY(ds_alloc_raw(backend->alloc, 3 * (size_t)plan->in_blocks * taps * sizeof(ds_tile_tap),
-                        &plan->tap, status));
+    DS_TRY(ds_alloc_raw(backend->alloc, most * sizeof(ds_tile_tap), &plan->tap, status));
     DS_TRY(ds_alloc_raw(backend->alloc, taps * sizeof *position, &position, status));
     DS_TRY(ds_alloc_raw(backend->alloc, taps * sizeof *cells, &cells, status));
     set_phases(plan, conv, position, cells);
+    DS_TRY(ds_tile_gram_make(backend, plan, status));
 exit:
     ds_release(backend->alloc, &position);
     ds_release(backend->alloc, &cells);
@@ -338,4 +343,6 @@ void ds_tile_plan_release(ds_backend *backend, ds_tile_plan *plan)
     ds_release(backend->alloc, &plan->phase);
     ds_release(backend->alloc, &plan->spot);
     ds_release(backend->alloc, &plan->tap);
+    ds_release(backend->alloc, &plan->gram.row);
+    ds_release(backend->alloc, &plan->gram.column);
 }

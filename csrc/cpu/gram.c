@@ -229,9 +229,7 @@ static void make_s(const job *j, const ds_tensor *dg, int64_t n, double factor)
             for (int64_t lane = 0; lane < width; lane++) {
                 const int64_t to = from + lane;
                 const bool inside = in < c && to < c;
-                s[in * width + lane] =
-                    inside ? (float)(factor * ((double)g[in * c + to] + (double)g[to * c + in]))
-                           : 0;
+                s[in * width + lane] = inside ? ds_gram_factor(g, c, in, to, factor) : 0;
             }
     }
 }

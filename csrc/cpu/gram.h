@@ -18,6 +18,14 @@ static inline int64_t ds_gram_strip(int64_t pixels)
     return (chunks + DS_GRAM_STRIPS - 1) / DS_GRAM_STRIPS * DS_GRAM_CHUNK;
 }
 
+/* Element (row, column) of S = scale (dG + dG'), with which the gradient is S F. */
+static inline float ds_gram_factor(const float *dg, int64_t channels, int64_t row, int64_t column,
+                                   double scale)
+{
+    double sum = (double)dg[row * channels + column] + (double)dg[column * channels + row];
+    return (float)(scale * sum);
+}
+
 /* The matrices of the strips of one picture, right of their diagonals. */
 typedef struct ds_gram_parts {
     const float *partial; /* (strips, padded, padded) */

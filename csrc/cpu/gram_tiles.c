@@ -4,7 +4,8 @@
    order, so the bits do not depend on the threads.
 
    The gradient S F is a 1x1 convolution of F whose weights are S = scale (dG + dG'), split so that
-   S loses nothing that counts. */
+   S loses nothing that counts. Where a convolution takes it into its own sums (conv_tiles_gram.c)
+   nothing of this runs. */
 #include "cpu/conv.h"
 #include "cpu/gram.h"
 #include "cpu/tiles.h"
@@ -215,8 +216,7 @@ static void s_task(void *context, int64_t row, int worker)
     const int64_t c = m->channels;
     (void)worker;
     for (int64_t i = 0; i < c; i++)
-        m->s[row * c + i] =
-            (float)(m->scale * ((double)m->dg[row * c + i] + (double)m->dg[i * c + row]));
+        m->s[row * c + i] = ds_gram_factor(m->dg, c, row, i, m->scale);
 }
 
 static void backward_run(ds_backend *backend, const ds_step *step)
