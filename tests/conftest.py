@@ -30,6 +30,30 @@ def emulated_library(tmp_path_factory):
     return build(tmp_path_factory.mktemp("cuda"))
 
 
+@pytest.fixture(scope="session")
+def amx_module(tmp_path_factory):
+    """The path of the engine built with the tiles of amx_emulator/."""
+    from amx_emulator.build import CSRC, build, find_compiler
+
+    from depthstyle import _core
+
+    if not CSRC.is_dir():
+        pytest.skip("the sources of the engine are not beside the tests")
+    if find_compiler() is None:
+        pytest.skip("no gcc to build the emulated tiles with")
+    if "avx512_bf16" not in _core.cpu_levels():
+        pytest.skip("what surrounds the tiles needs AVX512-BF16")
+    return build(tmp_path_factory.mktemp("amx"))
+
+
+@pytest.fixture(scope="session")
+def amx_core(amx_module):
+    """That engine."""
+    from amx_emulator.build import load
+
+    return load(amx_module)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_gpu():
     """What takes the device that there is takes the CPU; tests of a GPU ask for it."""

@@ -9,37 +9,22 @@ import shutil
 import numpy as np
 import pytest
 import test_ops
-from amx_emulator.build import CSRC, build, find_compiler, load
-from levels import BF16_LEVELS
+from amx_emulator.build import CSRC, build, load
 from op_cases import BF16_ERROR, EPS
 from test_ops import CASES, cases
 from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, integers, network, styled
 
-from depthstyle import _core
 from depthstyle.errors import NumericalError
 
 OPS = ("conv2d", "conv2d_backward_input", "gram", "gram_backward")
 TILED = [case for case in CASES if case.op in OPS]
 LEVEL = "amx"
 
-if not CSRC.is_dir():
-    pytest.skip("the sources of the engine are not beside the tests", allow_module_level=True)
-if find_compiler() is None:
-    pytest.skip("no gcc to build the emulated tiles with", allow_module_level=True)
-if BF16_LEVELS[0] not in _core.cpu_levels():
-    pytest.skip("what surrounds the tiles needs AVX512-BF16", allow_module_level=True)
-
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Build the emulated engine."""
-    return build(tmp_path_factory.mktemp("amx"))
-
-
-@pytest.fixture(scope="module")
-def core(built):
-    """Load it."""
-    return load(built)
+def core(amx_core):
+    """The emulated engine."""
+    return amx_core
 
 
 def differences(problem, threads: int = 1, precision: str = "bf16") -> int:
@@ -193,13 +178,13 @@ BUGS = {
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_planted_bugs_are_found(bug, built, tmp_path):
+def test_planted_bugs_are_found(bug, amx_module, tmp_path):
     sources = shutil.copytree(CSRC, tmp_path / "csrc")
     name, right, wrong = BUGS[bug]
     path = sources / "cpu" / name
     assert right in path.read_text()
     path.write_text(path.read_text().replace(right, wrong))
-    core = load(build(tmp_path, sources, built.parent))
+    core = load(build(tmp_path, sources, amx_module.parent))
     try:
         assert differences(network(CONVOLUTIONS["no border"], core=core)) > 0
     except NumericalError as error:

@@ -91,6 +91,10 @@ typedef struct ds_kernel {
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);
+    unsigned statistics; /* bit i: it wants those of the channels of input i */
+    /* Whether it can leave the statistics of out's channels behind out, as it does where out is
+       measured. NULL: never. */
+    bool (*measures)(const ds_step *step);
 } ds_kernel;
 
 /* Tables in the memory of a device that the replays of a recording go through, a row each. */
@@ -210,8 +214,8 @@ typedef ds_code ds_cuda_create(unsigned stamp, const ds_cuda_options *options, d
                                ds_backend **backend, ds_status *status);
 enum {
     DS_CUDA_STAMP = 1u + (unsigned)DS_OP_COUNT * 10000u +
-        (unsigned)(sizeof(ds_step) + sizeof(ds_backend) + sizeof(ds_device) +
-                   sizeof(ds_cuda_options)),
+        (unsigned)(sizeof(ds_step) + sizeof(ds_tensor) + sizeof(ds_kernel) + sizeof(ds_backend) +
+                   sizeof(ds_device) + sizeof(ds_cuda_options)),
 };
 
 /* The fast backend. Layout: feature maps with more than 4 channels in blocks of 16 channels

@@ -40,10 +40,13 @@ static void find_last_reads(const ds_plan *plan, int32_t *last)
 static bool may_share(const ds_plan *plan, ds_id in, ds_id out, int32_t step)
 {
     const ds_place *owner = &plan->places[plan->places[in].owner];
+    /* What a measured map has behind it may stay unused. */
+    const bool holds = plan->places[in].bytes == plan->places[out].bytes ||
+                       (plan->tensors[in].measured &&
+                        ds_same_shape(plan->tensors[in].shape, plan->tensors[out].shape));
     return !plan->options.no_reuse && owner->value >= 0 && !owner->gathered &&
            plan->lives[owner->value].last == step &&
-           plan->tensors[in].dtype == plan->tensors[out].dtype &&
-           plan->places[in].bytes == plan->places[out].bytes;
+           plan->tensors[in].dtype == plan->tensors[out].dtype && holds;
 }
 
 /* The input whose memory the output of `step` takes over, or DS_NONE. */
@@ -63,12 +66,12 @@ static ds_id in_place_of(const ds_plan *plan, int32_t step)
     return DS_NONE;
 }
 
-/* Whether the output of a step may be made inside another tensor. */
+/* Whether the output of a step may be made inside another tensor, and has nothing behind it. */
 static bool is_movable(const ds_plan *plan, ds_id id)
 {
     const ds_node *node = &plan->graph.nodes[plan->groups[id].primary];
     return !ds_is_leaf(node->op) && !ds_ops[node->op].meaning->mutates &&
-           plan->places[id].owner == id;
+           plan->places[id].owner == id && !plan->tensors[id].measured;
 }
 
 /* Lets the inputs of a step that gathers them be made where they belong in its output. */

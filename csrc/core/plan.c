@@ -145,6 +145,7 @@ ds_code ds_plan_create(const ds_graph *graph, ds_backend *backend, const ds_id *
     DS_TRY(ds_plan_fuse(plan, status));
     DS_TRY(ds_plan_schedule(plan, outputs, count, status));
     DS_TRY(find_kernels(plan, status));
+    ds_plan_measure(plan);
     DS_TRY(prepare_kernels(plan, status));
     DS_TRY(ds_plan_place(plan, status));
     if (!options.dry)

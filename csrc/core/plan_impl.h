@@ -1,5 +1,5 @@
 /* The inside of a plan, shared by the passes that build it (precision.c, fuse.c, schedule.c,
-   place.c, plan.c), by exec.c, repeat.c and dump.c. */
+   measure.c, place.c, plan.c), by exec.c, repeat.c and dump.c. */
 #ifndef DS_CORE_PLAN_IMPL_H
 #define DS_CORE_PLAN_IMPL_H
 
@@ -80,6 +80,7 @@ ds_code ds_check_precision(const ds_backend *backend, ds_precision precision, ds
 void ds_plan_choose_types(ds_plan *plan);
 
 ds_code ds_plan_fuse(ds_plan *plan, ds_status *status);
+void ds_plan_measure(ds_plan *plan);
 ds_code ds_plan_schedule(ds_plan *plan, const ds_id *outputs, size_t count, ds_status *status);
 ds_code ds_plan_place(ds_plan *plan, ds_status *status);
 

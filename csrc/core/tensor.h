@@ -40,6 +40,7 @@ typedef struct ds_tensor {
     ds_kind kind;
     ds_dtype dtype;
     void *data;
+    bool measured; /* behind the last value lie statistics of each channel; see ds_kernel */
 } ds_tensor;
 
 /* Elements, without the padding a layout may add. Shapes of a graph never overflow this. */

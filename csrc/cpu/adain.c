@@ -142,12 +142,20 @@ static void backward_style_run(ds_backend *backend, const ds_step *step)
         }
 }
 
-const ds_kernel ds_cpu_adain = {
-    .accepts = accepts, .prepare = prepare, .run = run, .in_place = 1, .takes_half = true};
+const ds_kernel ds_cpu_adain = {.accepts = accepts,
+                                .prepare = prepare,
+                                .run = run,
+                                .in_place = 1,
+                                .takes_half = true,
+                                .statistics = 1};
 const ds_kernel ds_cpu_adain_backward = {.accepts = accepts,
                                          .prepare = prepare,
                                          .run = backward_run,
                                          .in_place = 1 | 2,
-                                         .takes_half = true};
-const ds_kernel ds_cpu_adain_backward_style = {
-    .accepts = accepts, .prepare = prepare, .run = backward_style_run, .takes_half = true};
+                                         .takes_half = true,
+                                         .statistics = 2};
+const ds_kernel ds_cpu_adain_backward_style = {.accepts = accepts,
+                                               .prepare = prepare,
+                                               .run = backward_style_run,
+                                               .takes_half = true,
+                                               .statistics = 2};

@@ -1,5 +1,5 @@
 /* The CPU backend: which kernel for which step, and arrays in and out of its layout. */
-#include "cpu/cpu.h"
+#include "cpu/channels.h"
 
 #include <math.h>
 #include <string.h>
@@ -34,8 +34,9 @@ const ds_kernel *ds_cpu_find(const ds_backend *backend, const ds_step *step)
 
 static size_t bytes(const ds_backend *backend, const ds_tensor *tensor)
 {
+    const int64_t spreads = tensor->measured ? tensor->shape.n * ds_lanes(tensor) : 0;
     (void)backend;
-    return ds_stored_bytes(tensor);
+    return ds_stored_bytes(tensor) + (size_t)spreads * sizeof(ds_spread);
 }
 
 /* Element (n, c, pixel) of a tensor of floats in this layout. */
@@ -61,10 +62,10 @@ static void pack(ds_backend *backend, const void *planar, ds_dtype dtype, const 
         return;
     }
     if (dtype == DS_F32) {
-        memcpy(tensor->data, planar, bytes(backend, tensor));
+        memcpy(tensor->data, planar, ds_stored_bytes(tensor));
         return;
     }
-    memset(tensor->data, 0, bytes(backend, tensor));
+    memset(tensor->data, 0, ds_stored_bytes(tensor));
     const double *from = planar;
     for (int64_t map = 0; map < s.n * s.c; map++)
         for (int64_t p = 0; p < pixels; p++, from++)
@@ -83,7 +84,7 @@ static void unpack(ds_backend *backend, const ds_tensor *tensor, void *planar, d
         return;
     }
     if (dtype == DS_F32) {
-        memcpy(planar, tensor->data, bytes(backend, tensor));
+        memcpy(planar, tensor->data, ds_stored_bytes(tensor));
         return;
     }
     double *to = planar;

@@ -186,6 +186,10 @@ void ds_channel_spreads(ds_backend *backend, const ds_tensor *x, ds_channels *ch
              .x = x,
              .partial = channels->partial,
              .spread = channels->spread};
+    if (x->measured) {
+        memcpy(j.spread, ds_spreads_behind(x), (size_t)channels->count * sizeof *j.spread);
+        return;
+    }
     run_chunks(backend, &j, spread_chunk);
     ds_pool_run(backend->pool, j.cut.planes, join_task, &j);
 }

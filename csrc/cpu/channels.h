@@ -22,6 +22,12 @@ typedef struct ds_spread {
 
 ds_spread ds_spread_join(ds_spread a, ds_spread b);
 
+/* What lies behind a measured tensor, (N, lanes). */
+static inline ds_spread *ds_spreads_behind(const ds_tensor *x)
+{
+    return (ds_spread *)(void *)((unsigned char *)x->data + ds_stored_bytes(x));
+}
+
 /* Sums over the pixels of a map of s g and s g (x - mean), s being the strength of the pixel. */
 typedef struct ds_sums {
     double g, gx;
@@ -42,7 +48,7 @@ size_t ds_channels_bytes(const ds_tensor *x);
 
 ds_channels ds_channels_of(const ds_tensor *x, void *workspace);
 
-/* The spread of x. */
+/* The spread of x: what lies behind it where it is measured, or from a pass over it. */
 void ds_channel_spreads(ds_backend *backend, const ds_tensor *x, ds_channels *channels);
 
 /* The sums of g and, unless it is NULL, of x less `mean` (N, lanes). strength (1 or N, 1, H, W)

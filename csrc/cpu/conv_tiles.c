@@ -36,6 +36,7 @@ typedef struct work {
     ds_finish finish;
     const ds_epilogue *epilogue;
     const ds_bf16 *weights;
+    float *statistics; /* as ds_tile_statistics_at; NULL: y is not measured */
     unsigned char *scratch;
 } work;
 
@@ -232,12 +233,6 @@ static void compute_tile(const work *w, ds_tile_product *product, const ds_tile_
     t->now = 1 - t->now;
 }
 
-/* Outputs of a phase in [begin, end), which starts with the first phase. */
-static int64_t of_phase(const ds_tile_plan *plan, int64_t begin, int64_t end, int64_t at)
-{
-    return (end - begin - at + plan->phases - 1) / plan->phases;
-}
-
 /* Lines of the next block's weights to fetch for each tap of `products` products. */
 static int64_t lines_ahead(const ds_tile_plan *plan, const ds_tile_phase *p, int64_t products)
 {
@@ -254,8 +249,11 @@ static void compute_phase(const work *w, const place *item, int64_t block, int64
     const ds_tile_plan *plan = w->plan;
     const ds_tile_phase *p = &plan->phase[index];
     int64_t py = index / plan->phases, px = index % plan->phases;
-    int64_t rows = of_phase(plan, item->y, item->y_end, py);
-    int64_t columns = of_phase(plan, item->x, item->x_end, px);
+    int64_t rows = ds_tile_of_phase(plan, item->y, item->y_end, py);
+    int64_t columns = ds_tile_of_phase(plan, item->x, item->x_end, px);
+    int64_t picture_block = item->n * plan->out_blocks + block;
+    int64_t down = item->y / plan->phases / DS_TILE_GROUP;
+    int64_t across = item->x / plan->phases / DS_TILE_ROWS;
     ds_tile_end end = end_of(w, item, block);
     ds_tile_product product = {.tap = p->tap,
                                .taps = p->taps,
@@ -275,6 +273,10 @@ static void compute_phase(const work *w, const place *item, int64_t block, int64
             end.pixels = ds_minimum(columns - c, DS_TILE_ROWS);
             end.at =
                 (item->y + py + y * plan->phases) * plan->y.w + item->x + px + c * plan->phases;
+            if (w->statistics)
+                end.statistics =
+                    ds_tile_statistics_at(plan, w->statistics, picture_block, index,
+                                          down + y / DS_TILE_GROUP, across + c / DS_TILE_ROWS);
             product.x = x + y * product.y_step + c * product.x_step;
             compute_tile(w, &product, &end, t);
             product.next += product.next_lines * product.taps * DS_TILE_DEPTH;
@@ -324,7 +326,8 @@ static void release(ds_backend *backend, ds_step *step)
     ds_release(backend->alloc, &step->prepared);
 }
 
-/* Bytes of the parts of the workspace: the bias, the weights that are not kept, the workers. */
+/* Bytes of the parts of the workspace: the bias, the weights that are not kept, the statistics of
+   a measured output, the workers. */
 static int64_t bias_bytes(const ds_tile_plan *plan)
 {
     return plan->out_blocks * DS_HALF_BLOCK * (int64_t)sizeof(float);
@@ -351,7 +354,7 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     } else {
         bytes += weight_bytes(plan);
     }
-    step->workspace_bytes = (size_t)bytes;
+    step->workspace_bytes = (size_t)bytes + ds_tile_statistics_bytes(plan, step->out);
     step->variant = plan->x_parts > 1 ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
 exit:
     return status->code;
@@ -363,13 +366,15 @@ static void run(ds_backend *backend, const ds_step *step)
     float *bias = step->workspace;
     unsigned char *after = (unsigned char *)step->workspace + bias_bytes(plan);
     ds_bf16 *weights = plan->kept ? plan->kept : (ds_bf16 *)(void *)after;
-    work w = {.plan = plan,
-              .conv = ds_conv_of(step),
-              .epilogue = &step->epilogue,
-              .weights = weights,
-              .scratch = plan->kept ? after : after + weight_bytes(plan)};
-    if (!plan->kept)
+    work w = {
+        .plan = plan, .conv = ds_conv_of(step), .epilogue = &step->epilogue, .weights = weights};
+    if (!plan->kept) {
         ds_tile_pack_weights(backend, plan, &w.conv, weights);
+        after += weight_bytes(plan);
+    }
+    if (step->out->measured)
+        w.statistics = (float *)(void *)after;
+    w.scratch = after + ds_tile_statistics_bytes(plan, step->out);
     ds_pad_bias(w.conv.bias, bias, 2 * plan->out_blocks);
     w.finish = ds_finish_of(step, bias);
     for (; w.picture < w.conv.y->shape.n; w.picture += plan->y.n) {
@@ -377,6 +382,14 @@ static void run(ds_backend *backend, const ds_step *step)
             ds_tile_gram_pack(backend, plan, &step->epilogue, w.picture, weights);
         ds_pool_run(backend->pool, ds_tile_items(plan), task, &w);
     }
+    if (w.statistics)
+        ds_tile_measure(backend, plan, w.statistics, step->out);
+}
+
+/* Images have no room for what 32 channels add up to. */
+static bool measures(const ds_step *step)
+{
+    return ds_is_blocked(step->out);
 }
 
 const ds_kernel ds_cpu_conv2d_tiles = {.accepts = accepts,
@@ -384,4 +397,5 @@ const ds_kernel ds_cpu_conv2d_tiles = {.accepts = accepts,
                                        .run = run,
                                        .release = release,
                                        .takes_half = true,
-                                       .adds_gram = true};
+                                       .adds_gram = true,
+                                       .measures = measures};

@@ -1,5 +1,5 @@
 /* How a convolution is made of products of tiles; made by conv_tiles_plan.c and conv_tiles_gram.c,
-   followed by conv_tiles.c. */
+   followed by conv_tiles.c and, where the output is measured, conv_tiles_measure.c. */
 #ifndef DS_CPU_CONV_TILES_H
 #define DS_CPU_CONV_TILES_H
 
@@ -81,6 +81,24 @@ static inline int64_t ds_tile_apart(const ds_tile_plan *plan, int64_t outputs)
 {
     return outputs / plan->phases * plan->advance;
 }
+
+/* Outputs of a phase in [begin, end), which starts with the first phase. */
+static inline int64_t ds_tile_of_phase(const ds_tile_plan *plan, int64_t begin, int64_t end,
+                                       int64_t phase)
+{
+    return (end - begin - phase + plan->phases - 1) / plan->phases;
+}
+
+/* What is summed up for the statistics of y, conv_tiles_measure.c: DS_TILE_STATISTICS floats for
+   every block of every tile, (N, blocks, pairs of phases, tiles down, tiles across). Items are cut
+   by the number of threads, tiles are not. */
+size_t ds_tile_statistics_bytes(const ds_tile_plan *plan, const ds_tensor *y);
+float *ds_tile_statistics_at(const ds_tile_plan *plan, float *statistics, int64_t picture_block,
+                             int64_t phase, int64_t down, int64_t across);
+
+/* Writes the spreads behind y. */
+void ds_tile_measure(ds_backend *backend, const ds_tile_plan *plan, float *statistics,
+                     const ds_tensor *y);
 
 static inline int64_t ds_tile_items(const ds_tile_plan *plan)
 {

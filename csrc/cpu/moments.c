@@ -53,6 +53,7 @@ static void backward_run(ds_backend *backend, const ds_step *step)
     ds_scale_channels(backend, step, scale, shift);
 }
 
-const ds_kernel ds_cpu_moments = {.prepare = prepare, .run = run, .takes_half = true};
+const ds_kernel ds_cpu_moments = {
+    .prepare = prepare, .run = run, .takes_half = true, .statistics = 1};
 const ds_kernel ds_cpu_moments_backward = {
     .prepare = prepare, .run = backward_run, .in_place = 1, .takes_half = true};

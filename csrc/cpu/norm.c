@@ -156,12 +156,19 @@ static void batch_backward_run(ds_backend *backend, const ds_step *step)
     scale_given(backend, step, DS_ATTR(batch_norm_backward, step->attr).epsilon, 1, 2, false);
 }
 
-const ds_kernel ds_cpu_instance_norm = {
-    .accepts = accepts, .prepare = prepare, .run = instance_run, .in_place = 1, .takes_half = true};
-const ds_kernel ds_cpu_instance_norm_backward = {
-    .prepare = prepare, .run = instance_backward_run, .in_place = 1 | 2, .takes_half = true};
+const ds_kernel ds_cpu_instance_norm = {.accepts = accepts,
+                                        .prepare = prepare,
+                                        .run = instance_run,
+                                        .in_place = 1,
+                                        .takes_half = true,
+                                        .statistics = 1};
+const ds_kernel ds_cpu_instance_norm_backward = {.prepare = prepare,
+                                                 .run = instance_backward_run,
+                                                 .in_place = 1 | 2,
+                                                 .takes_half = true,
+                                                 .statistics = 2};
 const ds_kernel ds_cpu_instance_norm_backward_gamma = {
-    .prepare = prepare, .run = instance_backward_gamma_run, .takes_half = true};
+    .prepare = prepare, .run = instance_backward_gamma_run, .takes_half = true, .statistics = 2};
 const ds_kernel ds_cpu_batch_norm = {
     .accepts = accepts, .prepare = prepare, .run = batch_run, .in_place = 1, .takes_half = true};
 const ds_kernel ds_cpu_batch_norm_backward = {.accepts = accepts,

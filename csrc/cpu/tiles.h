@@ -17,11 +17,12 @@
 #include <stdint.h>
 
 enum {
-    DS_TILE_ROWS = 16,    /* of a tile: pixels; and columns of a result */
-    DS_TILE_DEPTH = 32,   /* values of a row */
-    DS_TILE_VALUES = 512, /* of a packed tile */
-    DS_TILE_GROUP = 4,    /* rows of pixels that are computed together */
-    DS_TILE_LADDER = 3,   /* neighbouring kernel rows that share rows of pixels */
+    DS_TILE_ROWS = 16,       /* of a tile: pixels; and columns of a result */
+    DS_TILE_DEPTH = 32,      /* values of a row */
+    DS_TILE_VALUES = 512,    /* of a packed tile */
+    DS_TILE_GROUP = 4,       /* rows of pixels that are computed together */
+    DS_TILE_LADDER = 3,      /* neighbouring kernel rows that share rows of pixels */
+    DS_TILE_STATISTICS = 96, /* floats of ds_tile_end.statistics */
 };
 
 /* Packed tiles that meet the pixels from x on: one, or, for a ladder of 3, one that meets the first
@@ -54,7 +55,10 @@ typedef struct ds_tile_end {
     bool active;
     float slope, high;
     bool stream;
-    int64_t done; /* places of the rows of 16 that are written */
+    float *statistics; /* (3, 32) of the values of each channel as they are stored: the first one,
+                    and the sums of what the others have more than it and of the squares of that;
+                    NULL: not wanted */
+    int64_t done;      /* places of the rows of 16 that are written */
 } ds_tile_end;
 
 /* Up to 4 rows of 16 pixels by 16 columns. */

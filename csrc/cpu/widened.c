@@ -34,6 +34,7 @@ static void describe(const ds_step *step, inner *self)
             continue;
         self->tensors[i] = *self->outer[i];
         self->tensors[i].dtype = DS_F32;
+        self->tensors[i].measured = false;
         self->copied[i] = ds_is_half(self->outer[i]) || (i < 2 && ds_step_rounds(step));
     }
     for (int i = 0; i < step->inputs; i++)

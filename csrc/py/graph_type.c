@@ -120,7 +120,8 @@ static PyObject *add_array(ds_py_graph *self, ds_op op, const char *name, PyObje
     Py_DECREF(array.object);
     if (kept < 0)
         return NULL;
-    const ds_tensor tensor = {array.shape, kind, array.dtype, array.data};
+    const ds_tensor tensor = {
+        .shape = array.shape, .kind = kind, .dtype = array.dtype, .data = array.data};
     return add_leaf(self, op, name, tensor);
 }
 

@@ -124,25 +124,69 @@ static inline TARGET __m512 ds_tile_value(const ds_tile_end *e, int64_t half, in
                          _mm512_mask_blend_ps(_mm512_cmp_ps_mask(zero, r, _CMP_GT_OQ), r, low));
 }
 
-static inline TARGET void ds_tile_store(const ds_tile_end *e, int64_t from, int64_t pixel)
+/* Writes a pixel; `value` becomes its 32 channels as they are stored. */
+static inline TARGET void ds_tile_store(const ds_tile_end *e, int64_t from, int64_t pixel,
+                                        __m512 value[2])
 {
-    __m512 a = ds_tile_value(e, 0, from, pixel), b = _mm512_setzero_ps();
-    if (e->halves > 1)
-        b = ds_tile_value(e, 1, from, pixel);
+    value[0] = ds_tile_value(e, 0, from, pixel);
+    value[1] = e->halves > 1 ? ds_tile_value(e, 1, from, pixel) : _mm512_setzero_ps();
     if (e->y.half) {
         ds_bf16 *to = (ds_bf16 *)e->y.data + pixel * DS_TILE_DEPTH;
+        const __m512i line = ds_tile_narrow(value[0], value[1]);
         if (e->stream)
-            _mm512_stream_si512((void *)to, ds_tile_narrow(a, b));
+            _mm512_stream_si512((void *)to, line);
         else
-            _mm512_storeu_si512(to, ds_tile_narrow(a, b));
+            _mm512_storeu_si512(to, line);
+        value[0] = ds_tile_widen(_mm512_castsi512_si256(line));
+        value[1] = ds_tile_widen(_mm512_extracti64x4_epi64(line, 1));
         return;
     }
     float *to = (float *)e->y.data + pixel * 16;
-    for (int64_t half = 0; half < e->halves; half++, a = b, to += e->y.plane)
+    for (int64_t half = 0; half < e->halves; half++, to += e->y.plane)
         if (e->stream)
-            _mm512_stream_ps(to, a);
+            _mm512_stream_ps(to, value[half]);
         else
-            _mm512_storeu_ps(to, a);
+            _mm512_storeu_ps(to, value[half]);
+}
+
+/* ds_tile_end.statistics in registers. Differences from the first value are of about the size of
+   the deviation: their sums do not cancel as those of a large mean's squares would. */
+typedef struct ds_tile_statistics {
+    __m512 first[2], sum[2], square[2];
+} ds_tile_statistics;
+
+static inline TARGET ds_tile_statistics ds_tile_load_statistics(const float *from)
+{
+    ds_tile_statistics s;
+    for (int half = 0; half < 2; half++) {
+        s.first[half] = _mm512_loadu_ps(from + half * 16);
+        s.sum[half] = _mm512_loadu_ps(from + DS_TILE_DEPTH + half * 16);
+        s.square[half] = _mm512_loadu_ps(from + 2 * DS_TILE_DEPTH + half * 16);
+    }
+    return s;
+}
+
+static inline TARGET void ds_tile_store_statistics(const ds_tile_statistics *s, float *to)
+{
+    for (int half = 0; half < 2; half++) {
+        _mm512_storeu_ps(to + half * 16, s->first[half]);
+        _mm512_storeu_ps(to + DS_TILE_DEPTH + half * 16, s->sum[half]);
+        _mm512_storeu_ps(to + 2 * DS_TILE_DEPTH + half * 16, s->square[half]);
+    }
+}
+
+static inline TARGET void ds_tile_add_statistics(ds_tile_statistics *s, const __m512 value[2],
+                                                 bool first)
+{
+    for (int half = 0; half < 2; half++) {
+        if (first) {
+            s->first[half] = value[half];
+            s->sum[half] = s->square[half] = _mm512_setzero_ps();
+        }
+        const __m512 more = _mm512_sub_ps(value[half], s->first[half]);
+        s->sum[half] = _mm512_add_ps(s->sum[half], more);
+        s->square[half] = _mm512_fmadd_ps(more, more, s->square[half]);
+    }
 }
 
 /* Into planes: only bias and addend. */
@@ -160,14 +204,25 @@ static TARGET void ds_tile_finish(ds_tile_end *e, int64_t places)
 {
     const int64_t all = e->rows * DS_TILE_ROWS;
     const int64_t stop = e->done + places < all ? e->done + places : all;
+    ds_tile_statistics statistics = {0};
+    if (e->statistics && e->done > 0)
+        statistics = ds_tile_load_statistics(e->statistics);
     for (int64_t place = e->done; place < stop; place++) {
         const int64_t row = place / DS_TILE_ROWS, i = place % DS_TILE_ROWS;
         const int64_t pixel = e->at + row * e->y_step + i * e->x_step;
-        if (i < e->pixels && e->planes)
+        __m512 value[2];
+        if (i >= e->pixels)
+            continue;
+        if (e->planes) {
             ds_tile_store_planes(e, place * 16, pixel);
-        else if (i < e->pixels)
-            ds_tile_store(e, place * 16, pixel);
+            continue;
+        }
+        ds_tile_store(e, place * 16, pixel, value);
+        if (e->statistics)
+            ds_tile_add_statistics(&statistics, value, place == 0);
     }
+    if (e->statistics)
+        ds_tile_store_statistics(&statistics, e->statistics);
     e->done = stop;
 }
 
