@@ -81,6 +81,64 @@ def test_convolution_of_integers_is_exact(case, precision):
     np.testing.assert_array_equal(program(inputs)[0], expected)
 
 
+FINE_IMAGES = [  # channels, kernel, stride, groups
+    (3, 3, 1, 1),
+    (1, 3, 2, 1),
+    (2, 7, 1, 1),
+    (3, 7, 2, 1),
+    (4, 9, 1, 1),
+    (3, 9, 2, 1),
+    (4, 3, 2, 2),
+]
+
+
+def check_fine_images(channels: int, kernel: int, stride: int, groups: int, **options) -> str:
+    """Convolve images of large integers with a small contrast, in every direction.
+
+    16 bits hold them; one bf16 has steps of 4 there. Weights and maps cancel what all pixels have
+    in common, so that the results are small, and exact also where they are bf16.
+    """
+    rng = np.random.default_rng(kernel)
+    size = 2 * kernel + 3
+    small = (size - kernel) // stride + 1
+
+    def image(side):
+        return 512 + rng.integers(0, 4, (2, channels, side, side))
+
+    def maps(side):
+        first = rng.integers(-1, 2, (1, 8, side, side))
+        return np.concatenate([first, -first])
+
+    def weights(out, inputs):
+        random = rng.integers(-1, 2, (out, inputs // groups, kernel, kernel))
+        return random - random[..., ::-1]
+
+    arrays = {"image": image(size), "map": maps(size), "to map": maps(small)}
+    arrays |= {"to image": image(small), "w": weights(8, channels), "v": weights(channels, 8)}
+    feed = {name: array.astype(np.float32) for name, array in arrays.items()}
+    graph = _core.Graph()
+    nodes = {
+        name: graph.input(name, array.shape, "plain" if name in "wv" else "map")
+        for name, array in feed.items()
+    }
+    outputs = []
+    for x, w, seed in (("image", "w", "to map"), ("map", "v", "to image")):
+        y = graph.conv2d(nodes[x], nodes[w], stride=stride, groups=groups)
+        loss = graph.sum_to(graph.multiply(y, nodes[seed]))
+        outputs += [y, *graph.gradient(loss, [nodes[x], nodes[w]])]
+    exact = graph.compile(outputs, backend="ref", dtype="float64").run(feed)
+    plan = graph.compile(outputs, precision="bf16", **options)
+    for node, found, wanted in zip(outputs, plan.run(feed), exact, strict=True):
+        half = is_half(node.shape, node.kind)
+        np.testing.assert_array_equal(found, narrow(wanted) if half else wanted, err_msg=node.op)
+    return plan.dump()
+
+
+@pytest.mark.parametrize("sizes", FINE_IMAGES)
+def test_images_count_with_16_bits(sizes):
+    check_fine_images(*sizes, backend="cuda")
+
+
 def make_iteration(size=(24, 20), **options):
     """Return a step of Adam on style, content and variation of a picture, ready to run."""
     rng = np.random.default_rng(5)

@@ -104,6 +104,12 @@ def narrow(array: np.ndarray) -> np.ndarray:
     return bits.view(np.float32).astype(array.dtype)
 
 
+def narrow_image(array: np.ndarray) -> np.ndarray:
+    """Round to the sum of two bf16."""
+    high = narrow(array.astype(np.float32))
+    return (high + narrow(array.astype(np.float32) - high)).astype(array.dtype)
+
+
 def is_half(shape: tuple[int, ...], kind: str) -> bool:
     """Return whether a tensor is stored as bf16 in that precision."""
     return kind == "map" and shape[1] > IMAGE_CHANNELS
@@ -112,12 +118,15 @@ def is_half(shape: tuple[int, ...], kind: str) -> bool:
 def half_inputs(case: Case, shape: tuple[int, ...], kind: str) -> Arrays:
     """Return a case's values as the op sees them in bf16, given the shape and kind of its result.
 
-    A convolution rounds both of its operands where any of its maps is bf16.
+    A convolution rounds both of its operands where any of its maps is bf16, images to two of them.
     """
     half = [is_half(operand.shape, operand.kind) for operand in case.operands]
+    rounded = [narrow(x) if h else x for x, h in zip(case.inputs(), half, strict=True)]
     if case.op.startswith("conv2d") and (any(half) or is_half(shape, kind)):
-        half[:2] = True, True
-    return [narrow(x) if h else x for x, h in zip(case.inputs(), half, strict=True)]
+        for i in range(2):
+            image = case.operands[i].kind == "map" and not half[i]
+            rounded[i] = (narrow_image if image else narrow)(rounded[i])
+    return rounded
 
 
 def fill(operand: Operand, rng: np.random.Generator) -> np.ndarray:

@@ -50,6 +50,12 @@ def test_beginnings_and_ends(core, name, end, precision):
     assert differences(network(CONVOLUTIONS[name], end, core=core), precision=precision) == 0
 
 
+@pytest.mark.parametrize("end", ["relu", "enlarged", "bordered", "both"])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "image" in name])
+def test_images_in_mixed_precision(core, name, end):
+    assert differences(network(CONVOLUTIONS[name], end, core=core), 3, "mixed") == 0
+
+
 def test_weights_that_are_inputs(core):
     assert differences(network(CONVOLUTIONS["strided"], constant=False, core=core)) == 0
 

@@ -17,6 +17,7 @@ from cuda_cases import (  # noqa: F401
     test_a_session_paints_as_on_the_cpu,
     test_arrays_come_back_whole,
     test_convolution_of_integers_is_exact,
+    test_images_count_with_16_bits,
     test_iterations_follow_the_reference,
     test_lbfgs_goes_on_from_its_state_on_and_off_the_gpu,
     test_lbfgs_steps_as_on_the_host,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_cases import RATE, make_iteration
+from cuda_cases import FINE_IMAGES, RATE, check_fine_images, make_iteration
 from op_cases import BF16_ERROR, narrow
 from test_fusion import NETWORKS, build
 
@@ -32,6 +32,13 @@ def test_feature_maps_are_bf16_and_images_are_not(backend):
     assert half["bf16"] >= {*backward, "conv2d", "max_pool"}
     plain = {"gram", "feature_loss", "total_variation", "total_variation_backward", "adam_update"}
     assert not plain & (half["bf16"] | half["mixed"])
+
+
+@pytest.mark.parametrize("sizes", FINE_IMAGES)
+def test_images_count_with_16_bits(sizes):
+    check_fine_images(*sizes, backend="ref")
+    for level in LEVELS:
+        check_fine_images(*sizes, cpu_level=level, threads=2, poison=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,12 +1,13 @@
 """Networks for the kernels on bf16 tiles: what the tables of ops do not reach.
 
-Everything is a small integer, so that sums are exact in any order and each result is the
-definition's, to the bit.
+Everything is an integer, so that sums are exact in any order and each result is the definition's,
+to the bit. Those of maps and weights are small, those of images too large for one bf16.
 """
 
 import functools
 
 import numpy as np
+from op_cases import IMAGE_CHANNELS
 
 from depthstyle import _core
 
@@ -30,6 +31,9 @@ CONVOLUTIONS: dict[str, Convolution] = {
     "image in, large kernel": (4, 24, 15, 21, 9, {"pad": 4, "pad_mode": "reflect"}),
     "image in, strided": (3, 64, 17, 39, 7, {"pad": 3, "stride": 2}),
     "image in, dilated": (3, 16, 17, 25, 3, {"pad": 6, "dilation": 6}),
+    "image in, one channel": (1, 33, 11, 50, 7, {"pad": 3, "pad_mode": "reflect"}),
+    "image in, two channels": (2, 16, 13, 19, 9, {"pad": 4, "stride": 2}),
+    "image in, small and strided": (4, 8, 13, 35, 3, {"pad": 1, "stride": 2}),
     "image out": (40, 3, 13, 37, 3, {"pad": 1}),
     "image out, large kernel": (32, 1, 15, 21, 9, {"pad": 4, "pad_mode": "reflect"}),
 }
@@ -41,6 +45,11 @@ ENDS = (*ACTIVATIONS, "addend", "enlarged", "bordered", "both")
 def integers(rng: np.random.Generator, shape: tuple[int, ...], most: int = 2) -> np.ndarray:
     """Return float32 integers from -most to most."""
     return rng.integers(-most, most + 1, shape).astype(np.float32)
+
+
+def values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the integers of a map or an image."""
+    return integers(rng, shape, most=999 if shape[1] <= IMAGE_CHANNELS else 2)
 
 
 def begin(graph, x, end: str):
@@ -60,7 +69,7 @@ def network(convolution: Convolution, end: str = "relu", constant: bool = True, 
     rng = np.random.default_rng(11)
     channels, out, height, width, kernel, attrs = convolution
     graph = core.Graph()
-    feed = {"x": integers(rng, (2, channels, height, width))}
+    feed = {"x": values(rng, (2, channels, height, width))}
     x = graph.input("x", feed["x"].shape)
     # The definition rounds before it adds: those sums have to fit bf16.
     weight = integers(rng, (out, channels, kernel, kernel), most=1 if end == "addend" else 2)
@@ -75,7 +84,7 @@ def network(convolution: Convolution, end: str = "relu", constant: bool = True, 
     y = graph.conv2d(begin(graph, x, end), w, bias, **attrs)
 
     def weighted(node, name):
-        feed[name] = integers(rng, node.shape)
+        feed[name] = values(rng, node.shape)
         return graph.multiply(node, graph.input(name, node.shape))
 
     if end == "addend":

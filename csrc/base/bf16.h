@@ -37,4 +37,17 @@ DS_ANYWHERE static inline float ds_round_to_bf16(float value)
     return ds_widen(ds_narrow(value));
 }
 
+/* value = the bf16 nearest to it plus a small rest that is rounded too: together 16 bits. */
+DS_ANYWHERE static inline ds_bf16 ds_rest(float value, ds_bf16 rounded)
+{
+    return ds_narrow(value - ds_widen(rounded));
+}
+
+/* The float that is left of a value stored as a bf16 and its rest, whose sum is exact. */
+DS_ANYWHERE static inline float ds_round_to_two_bf16(float value)
+{
+    const ds_bf16 rounded = ds_narrow(value);
+    return ds_widen(rounded) + ds_widen(ds_rest(value, rounded));
+}
+
 #endif

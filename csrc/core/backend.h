@@ -65,7 +65,8 @@ static inline bool ds_step_has_half(const ds_step *step)
     return half;
 }
 
-/* Whether a step is a convolution that rounds in[0] and in[1] to bf16. */
+/* Whether a step is a convolution that rounds in[0] and in[1]: an image to the sum of two bf16, all
+   else to one. */
 static inline bool ds_step_rounds(const ds_step *step)
 {
     const bool convolves = step->op == DS_OP_conv2d || step->op == DS_OP_conv2d_backward_input ||

@@ -3,15 +3,12 @@
    it. */
 #include "core/plan_impl.h"
 
-/* Maps of up to so many channels are images. */
-enum { IMAGE_CHANNELS = 4 };
-
 static bool may_be_half(const ds_plan *plan, const ds_node *node)
 {
     const ds_precision precision = plan->options.precision;
     const bool asked =
         precision == DS_PRECISION_BF16 || (precision == DS_PRECISION_MIXED && node->is_gradient);
-    return asked && node->out.kind == DS_MAP && node->out.shape.c > IMAGE_CHANNELS;
+    return asked && node->out.kind == DS_MAP && !ds_is_image(&node->out);
 }
 
 /* An update's result is its first input after the change. */

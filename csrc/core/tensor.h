@@ -16,8 +16,9 @@ typedef enum ds_dtype {
 
 /* How the tensors of a plan are stored and multiplied. In bf16, maps of more than 4 channels are
    stored as bf16, in mixed those of gradients alone; all else is fp32. A convolution that reads or
-   writes a bf16 map rounds its operands, weights too, to bf16 and sums their products in fp32;
-   every other op computes in fp32. A result is rounded once, where it is stored. */
+   writes a bf16 map rounds its operands, weights too, to bf16, an image to the sum of two, and sums
+   their products in fp32; every other op computes in fp32. A result is rounded once, where it is
+   stored. */
 typedef enum ds_precision {
     DS_PRECISION_FP32,
     DS_PRECISION_TF32, /* `cuda` only: convolutions may round their operands to tf32 */
@@ -57,6 +58,14 @@ static inline bool ds_same_shape(ds_shape a, ds_shape b)
 static inline bool ds_is_scalar(ds_shape s)
 {
     return ds_count(s) == 1;
+}
+
+/* Maps of so few channels are pictures, or as few numbers, and never stored as bf16. */
+enum { DS_IMAGE_CHANNELS = 4 };
+
+static inline bool ds_is_image(const ds_tensor *tensor)
+{
+    return tensor->kind == DS_MAP && tensor->shape.c <= DS_IMAGE_CHANNELS;
 }
 
 static inline bool ds_is_half(const ds_tensor *tensor)

@@ -8,9 +8,9 @@ enum { PIECE = 1 << 12 };
 typedef struct job {
     const ds_slots *slots;
     ds_conv conv;
-    float weight[DS_PLANAR_CHANNELS][DS_PLANAR_CHANNELS]; /* (output, input) channels */
-    int64_t pixels;                                       /* of a plane */
-    int64_t pieces;                                       /* of a plane */
+    float weight[DS_IMAGE_CHANNELS][DS_IMAGE_CHANNELS]; /* (output, input) channels */
+    int64_t pixels;                                     /* of a plane */
+    int64_t pieces;                                     /* of a plane */
 } job;
 
 static bool accepts(const ds_backend *backend, const ds_step *step)

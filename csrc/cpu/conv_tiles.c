@@ -4,15 +4,16 @@
    A work item is a part of the output, `band` rows by `segment` columns. It copies the input rows
    under it, with their border and as bf16, to where the loads of tiles have one stride and no
    border; there 16 neighbouring outputs read 16 pixels an equal step apart, whatever the kernel
-   position. Of a map 32 channels of a pixel are the inner dimension of a tile, of an image 8
-   neighbouring pixels with 4 channels each. Kernel positions below one another that meet
+   position. Of a map 32 channels of a pixel are the inner dimension of a tile, of an image 4
+   neighbouring pixels with the high and the low parts of 4 channels each, which meet the same
+   weights. Kernel positions below one another that meet
    neighbouring rows make a ladder: the rows of pixels that four rows of outputs share are loaded
    once. All sums stay in registers until they are complete. A 1x1 convolution of a bf16 map is one
    of a map of 16 columns, read where it lies.
 
    Operands that must not lose what bf16 cannot hold are split into two of them, high and low, and
    what is computed is high high + high low + low high: the same sum with three times the terms, or
-   with twice as many where the map is of bf16 itself.
+   with twice as many where the map is of bf16 itself, or an image, which is split anyway.
 
    The gradient of a Gram matrix that is added to the result is computed as one more kernel position
    of other pixels, those of the features, which an item copies too (conv_tiles_gram.c). */
@@ -355,7 +356,7 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
         bytes += weight_bytes(plan);
     }
     step->workspace_bytes = (size_t)bytes + ds_tile_statistics_bytes(plan, step->out);
-    step->variant = plan->x_parts > 1 ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
+    step->variant = step->splits ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
 exit:
     return status->code;
 }

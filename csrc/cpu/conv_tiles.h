@@ -6,7 +6,8 @@
 #include "cpu/conv.h"
 #include "cpu/tiles.h"
 
-enum { DS_IMAGE_LANES = 4 }; /* channels of a pixel of an image's copy */
+/* Values of a pixel of an image's copy: high and low parts of all channels. */
+enum { DS_IMAGE_LANES = 2 * DS_IMAGE_CHANNELS };
 
 /* Where the weights of a kernel position are packed. */
 typedef struct ds_tile_spot {
@@ -39,7 +40,7 @@ typedef struct ds_tile_plan {
     ds_shape x, y; /* as the convolution is computed; see pointwise. With a Gram matrix of one
                       picture, since each has its own S */
     bool pointwise;
-    int64_t x_parts, w_parts; /* of bf16 that an operand is split into: 1 or 2 */
+    int64_t x_parts, w_parts; /* copies, of bf16, that an operand is split into: 1 or 2 */
     int64_t lanes;            /* of a copied pixel */
     int64_t in_blocks;        /* of 32 channels; of an image: 1 */
     int64_t out_blocks;

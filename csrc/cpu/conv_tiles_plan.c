@@ -15,7 +15,7 @@ typedef struct cell {
     bool placed;
 } cell;
 
-/* The pixel with which the tile of an image's position starts: positions of a row share tiles of 8
+/* The pixel with which the tile of an image's position starts: positions of a row share tiles of 4
    pixels, from the leftmost on. */
 static int64_t image_start(const ds_tile_plan *plan, const ds_position *position, int64_t count,
                            int64_t at)
@@ -225,8 +225,8 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
         plan->y = in_columns(plan->y);
     }
     plan->w_parts = step->splits ? 2 : 1;
-    plan->x_parts = step->splits && !ds_is_half(conv->x) ? 2 : 1;
-    plan->lanes = ds_is_blocked(conv->x) ? DS_TILE_DEPTH : DS_IMAGE_LANES;
+    plan->x_parts = step->splits && !ds_is_half(conv->x) && !ds_is_image(conv->x) ? 2 : 1;
+    plan->lanes = ds_is_image(conv->x) ? DS_IMAGE_LANES : DS_TILE_DEPTH;
     plan->in_blocks = blocks_of(conv->x);
     plan->out_blocks = blocks_of(conv->y);
     if (step->epilogue.features)
@@ -255,13 +255,15 @@ typedef struct packing {
     ds_bf16 *packed;
 } packing;
 
-/* The weights of an output channel for an input channel, at all kernel positions. */
+/* The weights of an output channel for an input channel, at all kernel positions; of an image for
+   both parts of it. */
 static void pack_pair(const packing *job, int64_t out, int64_t in)
 {
     const ds_tile_plan *plan = job->plan;
     ds_shape w = job->conv->w->shape;
     int64_t taps = w.h * w.w, o = job->conv->backward ? in : out,
             i = job->conv->backward ? out : in;
+    int64_t parts = ds_is_image(job->conv->x) ? 2 : 1;
     const float *from = (const float *)job->conv->w->data + (o * w.c + i) * taps;
     for (int64_t tap = 0; tap < taps; tap++) {
         const ds_tile_spot *at = &plan->spot[tap];
@@ -270,9 +272,11 @@ static void pack_pair(const packing *job, int64_t out, int64_t in)
         ds_bf16 *to = job->packed + out / DS_TILE_ROWS * plan->block_weights + p->weights +
                       tile * DS_TILE_VALUES + k / 2 * DS_TILE_DEPTH + out % DS_TILE_ROWS * 2 +
                       k % 2;
-        *to = ds_narrow(from[tap]);
-        if (plan->w_parts > 1)
-            to[plan->in_blocks * p->cells * DS_TILE_VALUES] = ds_narrow(from[tap] - ds_widen(*to));
+        for (int64_t part = 0; part < parts; part++, to += DS_IMAGE_CHANNELS / 2 * DS_TILE_DEPTH) {
+            *to = ds_narrow(from[tap]);
+            if (plan->w_parts > 1)
+                to[plan->in_blocks * p->cells * DS_TILE_VALUES] = ds_rest(from[tap], *to);
+        }
     }
 }
 

@@ -9,11 +9,9 @@
 #include "cpu/slots.h"
 
 /* Images stay planar: a block of which 12 or more lanes are empty would be slower. */
-enum { DS_PLANAR_CHANNELS = 4 };
-
 static inline bool ds_is_blocked(const ds_tensor *tensor)
 {
-    return tensor->kind == DS_MAP && tensor->shape.c > DS_PLANAR_CHANNELS;
+    return tensor->kind == DS_MAP && !ds_is_image(tensor);
 }
 
 static inline int64_t ds_blocks(int64_t channels)

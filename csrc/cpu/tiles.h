@@ -4,7 +4,8 @@
    read the same memory.
 
    The left factor's rows are pixels, one after the other or some bytes apart, with 32 values of an
-   inner dimension (channels of a map's block, or 8 pixels of an image of 4 channels). The right
+   inner dimension (channels of a map's block, or 4 pixels of an image of 4
+   channels in two parts). The right
    factor's tiles are packed: row k holds, for 16 columns, the values 2 k and 2 k + 1 of the inner
    dimension side by side. Pairs of products are summed first, then added to a sum in fp32. */
 #ifndef DS_CPU_TILES_H
@@ -86,7 +87,7 @@ typedef struct ds_tile_copy {
     bool image;       /* it is of planes of floats */
     int64_t plane;    /* floats from one plane, or one block of 16 channels, to the next */
     int64_t channels; /* of floats: up to 4 planes, or any number from the first block on */
-    ds_bf16 *to;      /* (pixels, 32); image: (pixels, 4) */
+    ds_bf16 *to;      /* (pixels, 32); image: (pixels, 2 parts, 4) */
     ds_bf16 *low;     /* what the rounding to `to` lost, rounded; NULL: not wanted */
 } ds_tile_copy;
 

@@ -53,10 +53,14 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     return ds_cpu_find(backend, &self.step) != NULL;
 }
 
-static void round_values(const float *from, float *to, int64_t count)
+/* An operand of a convolution that is of floats. */
+static void round_operand(const ds_tensor *from, float *to)
 {
+    const float *values = from->data;
+    const bool image = ds_is_image(from);
+    const int64_t count = ds_stored(from);
     for (int64_t i = 0; i < count; i++)
-        to[i] = ds_round_to_bf16(from[i]);
+        to[i] = image ? ds_round_to_two_bf16(values[i]) : ds_round_to_bf16(values[i]);
 }
 
 /* Constant weights are rounded once. */
@@ -68,7 +72,7 @@ static ds_code round_weights(ds_backend *backend, ds_step *step, inner *self, ds
     const size_t bytes = ds_stored_bytes(weights);
     if (ds_alloc_raw(backend->alloc, bytes, &self->weights, status) != DS_OK)
         return status->code;
-    round_values(weights->data, self->weights, ds_stored(weights));
+    round_operand(weights, self->weights);
     weights->data = self->weights;
     self->copied[1] = false;
     step->prepared_bytes = bytes;
@@ -109,7 +113,7 @@ static void run(ds_backend *backend, const ds_step *step)
         if (i != OUT && ds_is_half(outer))
             ds_cpu_widen(backend, outer, tensor);
         else if (i != OUT && self->copied[i])
-            round_values(outer->data, tensor->data, ds_stored(tensor));
+            round_operand(outer, tensor->data);
     }
     self->step.workspace = work;
     self->kernel->run(backend, &self->step);

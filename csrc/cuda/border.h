@@ -27,12 +27,17 @@ struct ds_border {
 struct ds_add_border {
     ds_view x, y;
     ds_border b;
+    /* Of channel c of x, at the place of y. */
+    __device__ float value(const ds_index &at, int64_t c) const
+    {
+        const int64_t h = ds_border_source(at.h - b.top, x.shape.h, b.mode);
+        const int64_t w = ds_border_source(at.w - b.left, x.shape.w, b.mode);
+        return h < 0 || w < 0 ? 0 : ds_at(x, at.n, c, h, w);
+    }
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(y, i);
-        const int64_t h = ds_border_source(at.h - b.top, x.shape.h, b.mode);
-        const int64_t w = ds_border_source(at.w - b.left, x.shape.w, b.mode);
-        ds_store(y, i, h < 0 || w < 0 ? 0 : ds_at(x, at.n, at.c, h, w));
+        ds_store(y, i, value(at, at.c));
     }
 };
 

@@ -60,13 +60,36 @@ ds_view packed(ds_shape s, bool half, void *data)
     return {data, s, s.h * s.w * s.c, 1, s.w * s.c, s.c, true, half};
 }
 
+/* Channels as cuDNN sees them. Those of an image in bf16 are there twice, group by group: rounded,
+   then what that loses. The weights that meet them are there twice too. */
+struct channels {
+    int64_t count, group; /* of the tensor, and of a group */
+    int64_t parts;        /* 1 or 2 */
+
+    /* The tensor's channel under cuDNN's channel c; beyond the last one stand zeros. */
+    DS_ANYWHERE int64_t source(int64_t c) const
+    {
+        return c / (parts * group) * group + c % group;
+    }
+    DS_ANYWHERE bool is_rest(int64_t c) const
+    {
+        return c % (parts * group) >= group;
+    }
+    /* Where channel c of the tensor stands. */
+    DS_ANYWHERE int64_t place(int64_t c, int64_t part) const
+    {
+        return (c / group * parts + part) * group + c % group;
+    }
+};
+
 /* What lies where in the workspace; a copy of no bytes is not needed. */
 struct layout {
     ds_conv *conv;
     void *weights; /* constant weights in cuDNN's form, on the device */
     bool half;
-    bool fused;       /* cuDNN computes the end too */
-    ds_shape x, w, y; /* as cuDNN sees them: bordered, channels in eights */
+    bool fused;               /* cuDNN computes the end too */
+    int64_t x_parts, y_parts; /* 2 where it is an operand and an image in bf16 */
+    ds_shape x, w, y;         /* as cuDNN sees them: bordered, images twice, channels in eights */
     size_t a_bytes, b_bytes, out_bytes;
 };
 
@@ -87,12 +110,26 @@ bool fits(const ds_tensor *t, ds_shape wanted, bool half)
     return t->kind == DS_MAP && ds_same_shape(t->shape, wanted) && ds_is_half(t) == half;
 }
 
+void double_images(const problem *p, layout *l)
+{
+    const bool reads_x = p->direction != DS_CONV_BACKWARD_INPUT;
+    const bool reads_y = p->direction != DS_CONV_FORWARD;
+    const ds_tensor *y = p->direction == DS_CONV_BACKWARD_INPUT ? p->a : p->b;
+    l->x_parts = l->half && reads_x && ds_is_image(p->a) ? 2 : 1;
+    l->y_parts = l->half && reads_y && ds_is_image(y) ? 2 : 1;
+    l->x.c *= l->x_parts;
+    l->w.c *= l->x_parts;
+    l->y.c *= l->y_parts;
+    l->w.n *= l->y_parts;
+}
+
 void choose_shapes(const problem *p, const ds_step *step, layout *l)
 {
     l->half = ds_step_rounds(step);
     l->x = p->x;
     l->w = p->w;
     l->y = p->y;
+    double_images(p, l);
     if (p->reflect) {
         l->x.h += 2 * p->pad;
         l->x.w += 2 * p->pad;
@@ -101,6 +138,22 @@ void choose_shapes(const problem *p, const ds_step *step, layout *l)
         l->x.c = l->w.c = in_eights(l->x.c);
         l->y.c = l->w.n = in_eights(l->y.c);
     }
+}
+
+channels channels_of_x(const problem *p, const layout *l)
+{
+    return {p->x.c, p->w.c, l->x_parts};
+}
+
+channels channels_of_y(const problem *p, const layout *l)
+{
+    return {p->y.c, p->w.n / p->groups, l->y_parts};
+}
+
+/* The input channels of a group. */
+channels channels_of_weights(const problem *p, const layout *l)
+{
+    return {p->w.c, p->w.c, l->x_parts};
 }
 
 /* The result's type: cuDNN sums gradients of weights into bf16 only. */
@@ -126,19 +179,21 @@ void choose_copies(const problem *p, const ds_step *step, layout *l)
 ds_code upload_weights(ds_backend *backend, const problem *p, layout *l, ds_status *status)
 {
     const float *from = (const float *)p->b->data;
-    const ds_shape w = p->w;
+    const channels out = channels_of_y(p, l), in = channels_of_weights(p, l);
+    const int64_t taps = p->w.h * p->w.w;
     void *host = NULL;
     DS_TRY(ds_alloc_zeroed(backend->alloc, bytes_of(l->w, l->half), &host, status));
-    for (int64_t o = 0; o < w.n; o++)
-        for (int64_t c = 0; c < w.c; c++)
-            for (int64_t k = 0; k < w.h * w.w; k++) {
-                const float value = from[(o * w.c + c) * w.h * w.w + k];
-                const int64_t place = (o * w.h * w.w + k) * l->w.c + c;
-                if (l->half)
-                    ((ds_bf16 *)host)[place] = ds_narrow(value);
-                else
-                    ((float *)host)[place] = value;
-            }
+    for (int64_t place = 0; place < ds_count(l->w); place++) {
+        const int64_t c = in.source(place % l->w.c), row = place / l->w.c;
+        const int64_t o = out.source(row / taps);
+        if (o >= out.count || c >= in.count)
+            continue;
+        const float value = from[(o * in.count + c) * taps + row % taps];
+        if (l->half)
+            ((ds_bf16 *)host)[place] = ds_narrow(value);
+        else
+            ((float *)host)[place] = value;
+    }
     DS_TRY(ds_cuda_upload(backend, host, bytes_of(l->w, l->half), &l->weights, status));
 exit:
     ds_release(backend->alloc, &host);
@@ -228,35 +283,52 @@ void release(ds_backend *backend, ds_step *step)
     ds_release(backend->alloc, &step->prepared);
 }
 
-/* y = x in another shape and type: a border of mirrored pixels, more channels of zeros. */
+/* y = x in another shape and type: a border of mirrored pixels, an image in two parts, more
+   channels of zeros. */
 struct convert {
     ds_add_border border;
-    int64_t channels; /* of x */
+    channels of;
     __device__ void operator()(int64_t i) const
     {
-        if (ds_index_of(border.y, i).c < channels)
-            border(i);
-        else
-            ds_store(border.y, i, 0);
+        const ds_index at = ds_index_of(border.y, i);
+        const int64_t c = of.source(at.c);
+        const float value = c < of.count ? border.value(at, c) : 0;
+        ds_store(border.y, i, of.is_rest(at.c) ? value - ds_round_to_bf16(value) : value);
     }
 };
 
 /* The bordered copy of a map for cuDNN. Borders of x are `pad` wide, those of y are none. */
-void copy_map(ds_backend *backend, const ds_tensor *from, const ds_view &to, int64_t pad)
+void copy_map(ds_backend *backend, const ds_tensor *from, const channels &of, const ds_view &to,
+              int64_t pad)
 {
-    const ds_view x = ds_view_of(from);
     const ds_border b = {pad, pad, pad, pad, DS_PAD_REFLECT};
-    ds_each(backend, convert{{x, to, b}, x.shape.c}, ds_count(to.shape));
+    ds_each(backend, convert{{ds_view_of(from), to, b}, of}, ds_count(to.shape));
 }
 
 /* Weights (O, I, kH, kW) into cuDNN's form. */
 struct turn_weights {
     ds_view from, to;
+    channels out, in;
     __device__ void operator()(int64_t i) const
     {
         const ds_index at = ds_index_of(to, i);
-        const bool there = at.n < from.shape.n && at.c < from.shape.c;
-        ds_store(to, i, there ? ds_load(from, ds_place_of(from, at)) : 0);
+        const int64_t o = out.source(at.n), c = in.source(at.c);
+        ds_store(to, i, o < out.count && c < in.count ? ds_at(from, o, c, at.h, at.w) : 0);
+    }
+};
+
+/* Gradients of weights from cuDNN's form: those of an image's parts are added up. */
+struct return_weights {
+    ds_view from, to;
+    channels out, in;
+    __device__ void operator()(int64_t i) const
+    {
+        const ds_index at = ds_index_of(to, i);
+        float sum = 0;
+        for (int64_t o = 0; o < out.parts; o++)
+            for (int64_t c = 0; c < in.parts; c++)
+                sum += ds_at(from, out.place(at.n, o), in.place(at.c, c), at.h, at.w);
+        ds_store(to, i, sum);
     }
 };
 
@@ -279,15 +351,6 @@ void run_finish(ds_backend *backend, const ds_step *step, const ds_view &from, c
     ds_each(backend, f, ds_count(step->out->shape));
 }
 
-/* The view of cuDNN's result, which lies in `data`, in the channels that the op has. */
-ds_view result_view(ds_shape stored, ds_shape wanted, bool half, void *data)
-{
-    ds_view v = packed(stored, half, data);
-    v.shape.n = wanted.n;
-    v.shape.c = wanted.c;
-    return v;
-}
-
 /* Copies what cuDNN cannot read as it lies; returns where the operands are. */
 ds_conv_operands place_operands(ds_backend *backend, const ds_step *step, const problem &p,
                                 const layout *l)
@@ -304,7 +367,8 @@ ds_conv_operands place_operands(ds_backend *backend, const ds_step *step, const 
                           work + l->a_bytes + l->b_bytes + l->out_bytes};
     if (l->a_bytes) {
         o.a = work;
-        copy_map(backend, p.a, packed(backward_input ? l->y : l->x, l->half, work),
+        copy_map(backend, p.a, backward_input ? channels_of_y(&p, l) : channels_of_x(&p, l),
+                 packed(backward_input ? l->y : l->x, l->half, work),
                  backward_input || !p.reflect ? 0 : p.pad);
     }
     if (l->b_bytes) {
@@ -312,9 +376,12 @@ ds_conv_operands place_operands(ds_backend *backend, const ds_step *step, const 
                                   work + l->a_bytes);
         o.b = to.data;
         if (p.direction == DS_CONV_BACKWARD_WEIGHT)
-            copy_map(backend, p.b, to, 0);
+            copy_map(backend, p.b, channels_of_y(&p, l), to, 0);
         else
-            ds_each(backend, turn_weights{ds_view_of(p.b), to}, ds_count(l->w));
+            ds_each(
+                backend,
+                turn_weights{ds_view_of(p.b), to, channels_of_y(&p, l), channels_of_weights(&p, l)},
+                ds_count(l->w));
     }
     if (l->out_bytes)
         o.out = work + l->a_bytes + l->b_bytes;
@@ -344,11 +411,16 @@ void run(ds_backend *backend, const ds_step *step)
     const ds_shape made = p.direction == DS_CONV_BACKWARD_WEIGHT  ? l->w
                           : p.direction == DS_CONV_BACKWARD_INPUT ? l->x
                                                                   : l->y;
-    const bool half = half_result(step, l);
-    if (p.direction == DS_CONV_BACKWARD_INPUT && p.reflect)
-        run_fold(backend, step, p, packed(made, half, o.out));
+    const ds_view result = packed(made, half_result(step, l), o.out);
+    if (p.direction == DS_CONV_BACKWARD_WEIGHT)
+        ds_each(backend,
+                return_weights{result, ds_view_of(step->out), channels_of_y(&p, l),
+                               channels_of_weights(&p, l)},
+                ds_count(step->out->shape));
+    else if (p.direction == DS_CONV_BACKWARD_INPUT && p.reflect)
+        run_fold(backend, step, p, result);
     else if (l->out_bytes || o.bias || step->epilogue.active || step->epilogue.addend)
-        run_finish(backend, step, result_view(made, step->out->shape, half, o.out), o.bias);
+        run_finish(backend, step, result, o.bias);
 }
 
 } // namespace

@@ -94,10 +94,4 @@ __device__ static inline uint32_t ds_pair(ds_bf16 low, ds_bf16 high)
     return low | (uint32_t)high << 16;
 }
 
-/* value = the bf16 at its place plus a small rest that is rounded too: together 16 bits. */
-__device__ static inline ds_bf16 ds_rest(float value, ds_bf16 rounded)
-{
-    return ds_narrow(value - ds_widen(rounded));
-}
-
 #endif

@@ -10,6 +10,19 @@ void DS_REF(round)(const ds_real *from, ds_real *to, int64_t count)
         to[i] = (ds_real)ds_round_to_bf16((float)from[i]);
 }
 
+/* An operand of a convolution: an image counts with two bf16. */
+static void round_operand(const ds_tensor *operand, ds_real *to)
+{
+    const ds_real *from = ds_real_data(operand);
+    const int64_t count = ds_count(operand->shape);
+    if (!ds_is_image(operand)) {
+        DS_REF(round)(from, to, count);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (ds_real)ds_round_to_two_bf16((float)from[i]);
+}
+
 /* The operands of a convolution, which are its first two inputs. */
 enum { OPERANDS = 2 };
 
@@ -34,7 +47,7 @@ static void run(ds_backend *backend, const ds_step *step)
     for (int i = 0; ds_step_rounds(step) && i < OPERANDS; i++) {
         rounded[i] = *step->in[i];
         rounded[i].data = copy;
-        DS_REF(round)(ds_real_data(step->in[i]), copy, ds_count(rounded[i].shape));
+        round_operand(step->in[i], copy);
         inner.in[i] = &rounded[i];
         copy += ds_count(rounded[i].shape);
     }

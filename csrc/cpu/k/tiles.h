@@ -49,8 +49,8 @@ static TARGET void ds_tile_copy_float(const ds_tile_copy *c)
     }
 }
 
-/* 16 pixels of 4 planes, interleaved. */
-static inline TARGET void ds_tile_store_image(const __m512 plane[4], ds_bf16 *to)
+/* 16 pixels of 4 planes, interleaved: pixels 0 to 7, and 8 to 15. */
+static inline TARGET void ds_tile_interleave(const __m512 plane[4], __m512i pixels[2])
 {
     __m512i pair[2];
     for (int i = 0; i < 2; i++) {
@@ -60,8 +60,25 @@ static inline TARGET void ds_tile_store_image(const __m512 plane[4], ds_bf16 *to
     }
     const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
-    _mm512_storeu_si512(to, _mm512_permutex2var_epi32(pair[0], first, pair[1]));
-    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi32(pair[0], second, pair[1]));
+    pixels[0] = _mm512_permutex2var_epi32(pair[0], first, pair[1]);
+    pixels[1] = _mm512_permutex2var_epi32(pair[0], second, pair[1]);
+}
+
+/* 16 pixels, of each the 4 high parts and the 4 low ones. */
+static inline TARGET void ds_tile_store_image(const __m512 plane[4], ds_bf16 *to)
+{
+    __m512 lost[4];
+    __m512i high[2], low[2];
+    for (int channel = 0; channel < 4; channel++)
+        lost[channel] = ds_tile_lost(plane[channel]);
+    ds_tile_interleave(plane, high);
+    ds_tile_interleave(lost, low);
+    const __m512i first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    const __m512i second = _mm512_add_epi64(first, _mm512_set1_epi64(4));
+    for (int i = 0; i < 2; i++, to += 2 * DS_TILE_DEPTH) {
+        _mm512_storeu_si512(to, _mm512_permutex2var_epi64(high[i], first, low[i]));
+        _mm512_storeu_si512(to + DS_TILE_DEPTH, _mm512_permutex2var_epi64(high[i], second, low[i]));
+    }
 }
 
 static TARGET void ds_tile_copy_image(const ds_tile_copy *c)
@@ -69,17 +86,14 @@ static TARGET void ds_tile_copy_image(const ds_tile_copy *c)
     for (int64_t i = 0; i < c->pixels; i += DS_TILE_ROWS) {
         __m512i column = _mm512_loadu_si512(c->column + i);
         __mmask16 inside = _mm512_cmpge_epi32_mask(column, _mm512_setzero_si512());
-        __m512 plane[4], lost[4];
+        __m512 plane[4];
         for (int64_t channel = 0; channel < 4; channel++) {
             const float *from = (const float *)c->row + channel * c->plane;
             plane[channel] = _mm512_setzero_ps();
             if (channel < c->channels)
                 plane[channel] = _mm512_mask_i32gather_ps(plane[channel], inside, column, from, 4);
-            lost[channel] = ds_tile_lost(plane[channel]);
         }
-        ds_tile_store_image(plane, c->to + i * 4);
-        if (c->low)
-            ds_tile_store_image(lost, c->low + i * 4);
+        ds_tile_store_image(plane, c->to + i * 8);
     }
 }
 
