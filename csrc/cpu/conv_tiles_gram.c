@@ -69,7 +69,7 @@ static void pack_task(void *context, int64_t item, int worker)
             bool inside = row < c && column < c;
             float s = inside ? ds_gram_factor(job->dg, c, row, column, job->scale) : 0;
             to[i] = ds_narrow(s);
-            to[low + i] = ds_narrow(s - ds_widen(to[i]));
+            to[low + i] = ds_rest(s, to[i]);
         }
 }
 
