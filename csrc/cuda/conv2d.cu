@@ -69,11 +69,11 @@ struct channels {
     /* The tensor's channel under cuDNN's channel c; beyond the last one stand zeros. */
     DS_ANYWHERE int64_t source(int64_t c) const
     {
-        return c / (parts * group) * group + c % group;
+        return parts > 1 ? c / (parts * group) * group + c % group : c;
     }
     DS_ANYWHERE bool is_rest(int64_t c) const
     {
-        return c % (parts * group) >= group;
+        return parts > 1 && c % (parts * group) >= group;
     }
     /* Where channel c of the tensor stands. */
     DS_ANYWHERE int64_t place(int64_t c, int64_t part) const
