@@ -1,16 +1,18 @@
 """Instance norm and what else wants statistics of a map, behind and before convolutions by tiles.
 
-Such a convolution measures its output while it writes it: means and variances are those of the
-stored values. On the level that this processor has, and on AMX's, emulated.
+Such a convolution measures its output while it writes it, so that means and variances are those of
+the stored values, and normalises its input while it reads it. On the level that this processor has,
+and on AMX's, emulated.
 """
 
+import johnson_files
 import numpy as np
 import pytest
 from levels import BF16_LEVELS
 from op_cases import BF16_ERROR, EPS
 from test_ops import relative_error
 
-from depthstyle import _core
+from depthstyle import _core, networks
 
 # A tile sums up 64 values of a channel.
 TILE_TERMS = 64
@@ -154,3 +156,161 @@ def test_a_measured_map_is_no_part_of_another(engine):
     assert " measured" in plan.dump()
     joined, moments = plan.run({"x": rng.standard_normal(x.shape).astype(np.float32)})
     np.testing.assert_allclose(moments[0, :, 0, 0], joined[0, :64].mean((1, 2)), atol=1e-6)
+
+
+# Between a norm and a convolution: an activation, the factor of an enlargement, a border (top,
+# bottom, left, right, mode), the convolution.
+FRONTS = {
+    "bare": (None, 1, None, {"pad": 1, "stride": 2}),
+    "relu": ("relu", 1, None, {"pad": 1, "stride": 2}),
+    "leaky": ("leaky_relu", 1, None, {"pad": 1, "pad_mode": "reflect", "stride": 2}),
+    "relu6, zeros": ("relu6", 1, (0, 1, 0, 1, "zero"), {"stride": 2}),
+    "replicated": ("relu", 1, (1, 2, 3, 0, "replicate"), {"dilation": 2}),
+    "enlarged": ("relu", 2, None, {"pad": 1, "stride": 2}),
+    "enlarged, reflected": ("relu", 2, (2, 1, 0, 2, "reflect"), {"stride": 2}),
+    "1x1": ("relu", 1, None, {"kernel": 1}),
+    "same size": ("relu", 1, (1, 1, 1, 1, "reflect"), {}),
+}
+VECTORS = ("gamma and beta", "gamma", "neither")
+
+
+def read(graph, node, front):
+    """Add what lies between a norm and a convolution."""
+    kind, factor, border, _ = FRONTS[front]
+    if kind:
+        node = graph.activation(node, kind=kind, alpha=0.3)
+    made = node
+    if factor > 1:
+        node = graph.resize(node, h=factor * node.shape[2], w=factor * node.shape[3])
+    if border:
+        sides = ("top", "bottom", "left", "right", "mode")
+        node = graph.pad(node, **dict(zip(sides, border, strict=True)))
+    return made, node
+
+
+def check_fused(core, level, graph, made, y, feed, precision="bf16"):
+    """Compare a plan with one that has to store what the norm makes, and with the definition."""
+    options = {"cpu_level": level, "precision": precision, "poison": True}
+    plan = graph.compile([y], threads=1, **options)
+    if "tiles" not in plan.dump().splitlines()[-1]:
+        pytest.skip(f"{level} has a faster kernel for this one")
+    assert "through norm" in plan.dump() and "instance_norm" not in plan.dump()
+    (found,) = plan.run(feed)
+    for threads in (1, 3):
+        (other,) = graph.compile([y], threads=threads, **options).run(feed)
+        np.testing.assert_array_equal(found, other)
+    separate = graph.compile([y, made], threads=1, **options)
+    assert "through norm" not in separate.dump() and "instance_norm" in separate.dump()
+    np.testing.assert_array_equal(found, separate.run(feed)[0])
+    (expected,) = graph.compile([y], backend="ref", precision=precision).run(feed)
+    assert relative_error(found, expected) < BF16_ERROR
+
+
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
+@pytest.mark.parametrize("vectors", VECTORS)
+@pytest.mark.parametrize("front", FRONTS)
+def test_convolutions_normalise_what_they_read(engine, front, vectors, precision):
+    core, level = engine
+    graph, rng, _, z, feed = build(core, "strided, tails")
+    channels = z.shape[1]
+    affine = [constant(graph, rng, (1, channels, 1, 1), mean, 0.3) for mean in (1, 0)]
+    affine = affine[: len(VECTORS) - 1 - VECTORS.index(vectors)]
+    node = graph.instance_norm(z, *affine, epsilon=1e-3, whole_batch=vectors == "gamma")
+    made, node = read(graph, node, front)
+    y = graph.activation(convolve(graph, rng, node, 40, **FRONTS[front][3]), kind="relu")
+    check_fused(core, level, graph, made, y, feed, precision)
+
+
+@pytest.mark.parametrize("channels", [8, 16, 33, 64])
+def test_maps_that_nobody_measured_are_normalised_too(engine, channels):
+    """An input; empty lanes and blocks with one half."""
+    core, level = engine
+    rng = np.random.default_rng(9)
+    graph = core.Graph()
+    x = graph.input("x", (2, channels, 13, 37))
+    made = graph.activation(graph.instance_norm(x), kind="relu")
+    y = convolve(graph, rng, made, 24, stride=2, pad=1)
+    check_fused(core, level, graph, made, y, {"x": rng.standard_normal(x.shape) + 100})
+
+
+def test_a_transposed_convolution_normalises_what_it_reads(engine):
+    core, level = engine
+    graph, rng, _, z, feed = build(core, "strided, tails")
+    made = graph.activation(graph.instance_norm(z), kind="relu")
+    check_fused(core, level, graph, made, transposed(graph, rng, made, 24, 15, 36), feed)
+
+
+def test_a_norm_behind_an_enlargement(engine):
+    """It divides by the same deviation as before it."""
+    core, level = engine
+    graph, rng, _, z, feed = build(core, "strided, tails")
+    node = graph.resize(z, h=2 * z.shape[2], w=2 * z.shape[3])
+    node = graph.activation(graph.instance_norm(node), kind="relu")
+    y = convolve(graph, rng, node, 24, pad=1, stride=2)
+    plan = graph.compile([y], cpu_level=level, precision="bf16", poison=True)
+    assert "resize" not in plan.dump() and "instance_norm" not in plan.dump()
+    (expected,) = graph.compile([y], backend="ref", precision="bf16").run(feed)
+    assert relative_error(plan.run(feed)[0], expected) < BF16_ERROR
+
+
+def test_norms_with_other_readers_stay(engine):
+    """Of a graph with gradients, of a residual block, outputs; and those before another norm."""
+    core, level = engine
+    graph, rng, x, z, feed = build(core, "strided, tails")
+    norm = graph.activation(graph.instance_norm(z), kind="leaky_relu", alpha=0.5)
+    y = convolve(graph, rng, norm, 72, pad=1, stride=1)
+    again = convolve(graph, rng, graph.instance_norm(norm), 24, pad=1, stride=2)
+    seed = graph.input("seed", y.shape)
+    feed["seed"] = rng.standard_normal(y.shape).astype(np.float32)
+    gradients = graph.gradient(graph.sum_to(graph.multiply(y, seed)), [x])
+    for outputs in ([y, *gradients], [y, norm], [graph.add(y, norm)], [again]):
+        plan = graph.compile(outputs, cpu_level=level, precision="bf16", poison=True)
+        assert "instance_norm" in plan.dump()
+        expected = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
+        for a, b in zip(plan.run(feed), expected, strict=True):
+            assert relative_error(a, b) < 4 * BF16_ERROR
+
+
+def test_a_border_before_a_norm_stays(engine):
+    """It has a part in the statistics."""
+    core, level = engine
+    graph, rng, _, z, feed = build(core, "strided, tails")
+    node = graph.instance_norm(graph.pad(z, top=1, bottom=1, left=1, right=1))
+    y = convolve(graph, rng, node, 24, stride=2)
+    plan = graph.compile([y], cpu_level=level, precision="bf16", poison=True)
+    assert "pad " in plan.dump() and "through norm" in plan.dump()
+    (expected,) = graph.compile([y], backend="ref", precision="bf16").run(feed)
+    assert relative_error(plan.run(feed)[0], expected) < BF16_ERROR
+
+
+# Five before residual sums, one whose result is read by a residual block and the sum behind it;
+# then one before another norm, and one of an image. Batch norms are folded into convolutions.
+NORMS_LEFT = {
+    "pytorch-examples": 5 + 1,
+    "original": 5 + 1,
+    "original-batch": 0,
+    "original-nearest": 5 + 1 + 1,
+    "lengstrom": 5 + 1 + 1,
+}
+
+
+@pytest.mark.parametrize("form", johnson_files.FORMS)
+def test_johnson(amx_core, form):
+    weights, x = johnson_files.weights(form), johnson_files.picture(form)
+    graph = amx_core.Graph()
+    node = graph.input("x", x.shape)
+    (y,) = networks.build("johnson").add(graph, node, weights, ["output"]).values()
+
+    def run(**options):
+        return graph.compile([y], **options).run({"x": x})[0]
+
+    exact = run(backend="ref", dtype="float64")
+    options = {"cpu_level": "amx", "precision": "bf16"}
+    lines = graph.compile([y], **options).dump().splitlines()
+    norms = [line for line in lines if "instance_norm" in line]
+    assert len(norms) == NORMS_LEFT[form]
+    assert sum("+ addend" in line for line in norms) == min(len(norms), 5)
+    found = run(**options, threads=1, poison=True)
+    np.testing.assert_array_equal(found, run(**options, threads=3, reuse=False))
+    defined = run(backend="ref", precision="bf16")
+    assert relative_error(found, exact) < 1.25 * relative_error(defined, exact)

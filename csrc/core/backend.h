@@ -24,10 +24,16 @@ typedef struct ds_epilogue {
     double alpha;
 } ds_epilogue;
 
-/* What a plan may hang on a convolution's input: in[0] is read as if each of its pixels were
-   repeated up x up times, and the result had a border of `mode`. */
+/* What a plan may hang on a convolution's input: in[0] is read as if it went through an instance
+   norm and an activation, each of its pixels were then repeated up x up times, and the result had a
+   border of `mode`. */
 typedef struct ds_prologue {
-    bool active;
+    bool active;                   /* any of it */
+    const int64_t *norm;           /* attributes of the instance norm; NULL: none */
+    const ds_tensor *gamma, *beta; /* of the norm; NULL: left out */
+    bool activates;                /* behind the norm: `activation` */
+    int activation;                /* DS_RELU ... */
+    double alpha;
     int64_t up;
     int64_t top, left; /* further than the op's own pad, which is 0 where these are not */
     int64_t mode;      /* DS_PAD_ZERO ... */
@@ -92,6 +98,7 @@ typedef struct ds_kernel {
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);
+    bool normalises;     /* it takes prologues with a norm; a plan gives no other such a prologue */
     unsigned statistics; /* bit i: it wants those of the channels of input i */
     /* Whether it can leave the statistics of out's channels behind out, as it does where out is
        measured. NULL: never. */

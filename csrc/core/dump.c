@@ -35,14 +35,15 @@ static ds_code print_step(const ds_plan *plan, size_t i, text *t, ds_status *sta
     char name[128];
     ds_graph_describe(&plan->graph, plan->order[i], name, sizeof name);
     return print(t, plan->alloc, status,
-                 "%4zu  %-24s %-24s (%lld, %lld, %lld, %lld)%s%s%s%s%s%s%s at %zu, %zu bytes%s\n",
+                 "%4zu  %-24s %-24s (%lld, %lld, %lld, %lld)%s%s%s%s%s%s%s%s at %zu, %zu bytes%s\n",
                  i, ds_ops[step->op].name, step->variant ? step->variant : plan->backend->name,
                  (long long)s.n, (long long)s.c, (long long)s.h, (long long)s.w,
                  step->out->dtype == DS_BF16 ? " bf16" : "",
-                 step->prologue.active ? " through" : "", step->epilogue.features ? " + gram" : "",
-                 step->epilogue.addend ? " + addend" : "", step->epilogue.active ? " + act" : "",
-                 step->epilogue.gate ? " gated" : "", step->out->measured ? " measured" : "",
-                 place->offset, place->bytes, place->owner == plan->order[i] ? "" : " in place");
+                 step->prologue.active ? " through" : "", step->prologue.norm ? " norm" : "",
+                 step->epilogue.features ? " + gram" : "", step->epilogue.addend ? " + addend" : "",
+                 step->epilogue.active ? " + act" : "", step->epilogue.gate ? " gated" : "",
+                 step->out->measured ? " measured" : "", place->offset, place->bytes,
+                 place->owner == plan->order[i] ? "" : " in place");
 }
 
 ds_code ds_plan_dump(const ds_plan *plan, char **out, ds_status *status)

@@ -1,7 +1,7 @@
 /* Fusion: a node takes in the element-wise nodes behind it as long as nobody else reads what lies
    between, and as long as the backend has a kernel that computes them in its last pass. What it
    adds it may compute itself where that is the gradient of a Gram matrix. In the same way a
-   convolution takes in a border and a nearest enlargement in front of it. */
+   convolution takes in a border, a nearest enlargement and an instance norm in front of it. */
 #include "core/plan_impl.h"
 
 typedef struct readers {
@@ -34,7 +34,8 @@ static bool regroup(ds_plan *plan, ds_id id, const ds_group *group)
     plan->groups[id] = *group;
     ds_group_step(plan, id, &step);
     const ds_kernel *kernel = plan->backend->find(plan->backend, &step);
-    const bool found = kernel && (!step.epilogue.features || kernel->adds_gram);
+    const bool found = kernel && (!step.epilogue.features || kernel->adds_gram) &&
+                       (!step.prologue.norm || kernel->normalises);
     if (!found)
         plan->groups[id] = before;
     return found;
@@ -63,7 +64,7 @@ static bool look_through(const ds_node *conv, const ds_node *node, ds_shape from
 
 static void reach_back(ds_plan *plan, const readers *of, ds_id id)
 {
-    const ds_node *conv = &plan->graph.nodes[id];
+    const ds_node *conv = &plan->graph.nodes[plan->groups[id].primary];
     while (conv->op == DS_OP_conv2d && is_private(plan, of, plan->groups[id].source)) {
         ds_group larger = plan->groups[id];
         const ds_id source = larger.source;
@@ -142,6 +143,42 @@ static void grow(ds_plan *plan, const readers *of, ds_id primary)
     }
 }
 
+static const ds_tensor *vector_of(const ds_plan *plan, const ds_node *norm, int input)
+{
+    return input < norm->inputs ? &plan->tensors[norm->in[input]] : NULL;
+}
+
+/* Lets a convolution, forward or backward, normalise what it reads, where nobody else reads it
+   normalised. An enlargement before the norm repeats pixels, which changes no statistics. */
+static void take_norm(ds_plan *plan, const readers *of, ds_id id)
+{
+    ds_group larger = plan->groups[id];
+    const ds_id source = larger.source;
+    const ds_op op = plan->graph.nodes[larger.primary].op;
+    if ((op != DS_OP_conv2d && op != DS_OP_conv2d_backward_input) || !is_private(plan, of, source))
+        return;
+    const ds_group *front = &plan->groups[source];
+    const ds_node *norm = &plan->graph.nodes[front->primary];
+    if (norm->op != DS_OP_instance_norm || front->addend != DS_NONE || front->gate != DS_NONE ||
+        plan->tensors[norm->in[0]].dtype != plan->tensors[source].dtype)
+        return;
+    larger.norm = front->primary;
+    larger.source = norm->in[0];
+    ds_prologue *prologue = &larger.prologue;
+    if (!prologue->active)
+        *prologue = (ds_prologue){.active = true, .up = 1};
+    prologue->norm = norm->attr;
+    prologue->gamma = vector_of(plan, norm, 1);
+    prologue->beta = vector_of(plan, norm, 2);
+    prologue->activates = front->active;
+    prologue->activation = front->activation;
+    prologue->alpha = front->alpha;
+    if (!regroup(plan, id, &larger))
+        return;
+    plan->absorbed[source] = true;
+    reach_back(plan, of, id);
+}
+
 ds_code ds_plan_fuse(ds_plan *plan, ds_status *status)
 {
     readers *of = NULL;
@@ -154,6 +191,9 @@ ds_code ds_plan_fuse(ds_plan *plan, ds_status *status)
         if (plan->needed[id] && !ds_is_leaf(plan->graph.nodes[id].op) &&
             plan->groups[id].primary == id && !plan->absorbed[id])
             grow(plan, of, id);
+    for (ds_id id = 0; (size_t)id < plan->nodes; id++)
+        if (plan->needed[id] && !plan->absorbed[id])
+            take_norm(plan, of, id);
 exit:
     ds_release(plan->alloc, &of);
     return status->code;

@@ -16,6 +16,9 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
     memcpy(in, primary->in, (size_t)count * sizeof *in);
     if (count > 0)
         in[0] = group->source;
+    const ds_node *norm = group->norm == DS_NONE ? NULL : &plan->graph.nodes[group->norm];
+    for (int i = 1; norm && i < norm->inputs; i++)
+        in[count++] = norm->in[i];
     if (group->gram != DS_NONE) {
         in[count++] = plan->graph.nodes[group->gram].in[0];
         in[count++] = plan->graph.nodes[group->gram].in[1];

@@ -11,13 +11,19 @@ static void measure(ds_plan *plan, ds_id id)
     }
 }
 
+static bool wants(const ds_plan *plan, size_t step, int input)
+{
+    return (plan->kernels[step]->statistics >> input & 1) ||
+           (input == 0 && plan->steps[step].prologue.norm);
+}
+
 void ds_plan_measure(ds_plan *plan)
 {
     ds_id in[DS_GROUP_INPUTS];
     for (size_t i = 0; i < plan->count; i++) {
         ds_group_inputs(plan, plan->order[i], in);
         for (int input = 0; input < plan->steps[i].inputs; input++)
-            if (plan->kernels[i]->statistics >> input & 1)
+            if (wants(plan, i, input))
                 measure(plan, in[input]);
     }
 }

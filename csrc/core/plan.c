@@ -22,6 +22,7 @@ static void describe_tensors(ds_plan *plan)
         const ds_node *node = &plan->graph.nodes[id];
         plan->groups[id] = (ds_group){.primary = id,
                                       .source = node->inputs ? node->in[0] : DS_NONE,
+                                      .norm = DS_NONE,
                                       .gram = DS_NONE,
                                       .addend = DS_NONE,
                                       .gate = DS_NONE};

@@ -45,18 +45,22 @@ bool ds_finish_accepts(const ds_step *step)
     return !step->epilogue.active || kind == DS_RELU || kind == DS_LEAKY_RELU || kind == DS_RELU6;
 }
 
+ds_finish ds_finish_activation(bool active, int kind, double alpha)
+{
+    return (ds_finish){.active = active,
+                       .slope = kind == DS_LEAKY_RELU ? (float)alpha : 0.0f,
+                       .high = kind == DS_RELU6 ? 6.0f : INFINITY};
+}
+
 ds_finish ds_finish_of(const ds_step *step, const float *bias)
 {
     const ds_epilogue *e = &step->epilogue;
-    return (ds_finish){
-        .bias = bias,
-        .addend = e->addend ? e->addend->data : NULL,
-        .gate = e->gate ? e->gate->data : NULL,
-        .active = e->active,
-        .slope = e->activation == DS_LEAKY_RELU ? (float)e->alpha : 0.0f,
-        .high = e->activation == DS_RELU6 ? 6.0f : INFINITY,
-        .stream = ds_stored_bytes(step->out) > STREAM_BYTES,
-    };
+    ds_finish finish = ds_finish_activation(e->active, e->activation, e->alpha);
+    finish.bias = bias;
+    finish.addend = e->addend ? e->addend->data : NULL;
+    finish.gate = e->gate ? e->gate->data : NULL;
+    finish.stream = ds_stored_bytes(step->out) > STREAM_BYTES;
+    return finish;
 }
 
 ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)

@@ -31,6 +31,9 @@ ds_conv ds_conv_of(const ds_step *step);
 /* Whether ds_finish can do the step's epilogue. */
 bool ds_finish_accepts(const ds_step *step);
 
+/* An activation that ds_finish can do. */
+ds_finish ds_finish_activation(bool active, int kind, double alpha);
+
 /* The step's epilogue; `bias` as ds_finish has it, for the first channels. */
 ds_finish ds_finish_of(const ds_step *step, const float *bias);
 

@@ -19,6 +19,8 @@
    of other pixels, those of the features, which an item copies too (conv_tiles_gram.c). */
 #include "cpu/conv_tiles.h"
 
+#include "cpu/norm.h"
+
 #include <string.h>
 
 /* Floats of the sums of 4 rows of 16 pixels by 32 channels. */
@@ -30,12 +32,19 @@ enum { FEW_LINES = 256 };
 /* A larger stride backward leaves few pixels for each pair of phases. */
 enum { MOST_PHASES = 4 };
 
+/* What is made of a map's values when they are read. */
+typedef struct norm {
+    const float *scale, *shift; /* (N, lanes) of the map; NULL: nothing */
+    ds_finish end;              /* an activation */
+} norm;
+
 typedef struct work {
     const ds_tile_plan *plan;
     int64_t picture; /* the first one */
     ds_conv conv;
     ds_finish finish;
     const ds_epilogue *epilogue;
+    norm norm;
     const ds_bf16 *weights;
     float *statistics; /* as ds_tile_statistics_at; NULL: y is not measured */
     unsigned char *scratch;
@@ -70,6 +79,8 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
                     : ds_step_rounds(step) && pays_on_vectors(backend, step, &conv);
     if (step->epilogue.features && !adds_gram(backend, &conv))
         return false;
+    if (step->prologue.norm && !ds_is_blocked(conv.x))
+        return false;
     return ds_cpu_tiles(backend->level) && pays && conv.groups == 1 && finishes &&
            !(conv.backward && (conv.mode == DS_PAD_REFLECT || conv.stride > MOST_PHASES)) &&
            conv.x->kind == DS_MAP && conv.y->kind == DS_MAP &&
@@ -99,6 +110,7 @@ typedef struct source {
     const int32_t *column; /* (pixels) */
     int64_t rows, pixels;
     int64_t apart; /* values from a block's copy to the next one's */
+    norm norm;
 } source;
 
 /* The map as it lies: block 0 of picture n. */
@@ -124,10 +136,17 @@ static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, d
                          .pixels = from->pixels,
                          .half = half,
                          .image = image,
+                         .active = from->norm.end.active,
+                         .slope = from->norm.end.slope,
+                         .high = from->norm.end.high,
                          .plane = s.h * s.w * (image ? 1 : DS_BLOCK)};
     for (int64_t block = 0; block < from->blocks; block++) {
         const unsigned char *map = input_at(x, n, block);
         copy.channels = s.c - block * DS_HALF_BLOCK;
+        if (from->norm.scale) {
+            copy.scale = from->norm.scale + n * ds_lanes(x) + block * DS_HALF_BLOCK;
+            copy.shift = from->norm.shift + n * ds_lanes(x) + block * DS_HALF_BLOCK;
+        }
         for (int64_t i = 0; i < from->rows; i++) {
             copy.to = to + block * from->apart + i * row_values;
             copy.low = from->parts > 1 ? copy.to + low : NULL;
@@ -150,6 +169,7 @@ static void copy_inputs(const work *w, const place *item, ds_bf16 *to)
     const ds_tile_gram *gram = &plan->gram;
     const int64_t row_values = plan->length * plan->lanes;
     const source x = {.map = w->conv.x,
+                      .norm = w->norm,
                       .blocks = plan->in_blocks,
                       .parts = plan->x_parts,
                       .row = plan->row + ds_tile_apart(plan, item->y),
@@ -328,7 +348,7 @@ static void release(ds_backend *backend, ds_step *step)
 }
 
 /* Bytes of the parts of the workspace: the bias, the weights that are not kept, the statistics of
-   a measured output, the workers. */
+   a measured output, the norm of the input, the workers. */
 static int64_t bias_bytes(const ds_tile_plan *plan)
 {
     return plan->out_blocks * DS_HALF_BLOCK * (int64_t)sizeof(float);
@@ -337,6 +357,25 @@ static int64_t bias_bytes(const ds_tile_plan *plan)
 static int64_t weight_bytes(const ds_tile_plan *plan)
 {
     return ds_tile_weight_values(plan) * (int64_t)sizeof(ds_bf16);
+}
+
+/* What the norm of the input needs. */
+static size_t norm_bytes(const ds_step *step)
+{
+    const size_t bytes = step->prologue.norm ? ds_channels_bytes(step->in[0]) : 0;
+    return (bytes + DS_ALIGN - 1) / DS_ALIGN * DS_ALIGN;
+}
+
+static norm norm_of(ds_backend *backend, const ds_step *step, void *workspace)
+{
+    const ds_prologue *p = &step->prologue;
+    if (!p->norm)
+        return (norm){0};
+    const ds_channels channels =
+        ds_norm_factors(backend, step->in[0], p->norm, p->gamma, p->beta, workspace);
+    return (norm){.scale = channels.vector[DS_NORM_SCALE],
+                  .shift = channels.vector[DS_NORM_SHIFT],
+                  .end = ds_finish_activation(p->activates, p->activation, p->alpha)};
 }
 
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
@@ -355,7 +394,8 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     } else {
         bytes += weight_bytes(plan);
     }
-    step->workspace_bytes = (size_t)bytes + ds_tile_statistics_bytes(plan, step->out);
+    step->workspace_bytes =
+        (size_t)bytes + ds_tile_statistics_bytes(plan, step->out) + norm_bytes(step);
     step->variant = step->splits ? "tiles split" : plan->pointwise ? "tiles 1x1" : "tiles";
 exit:
     return status->code;
@@ -375,7 +415,9 @@ static void run(ds_backend *backend, const ds_step *step)
     }
     if (step->out->measured)
         w.statistics = (float *)(void *)after;
-    w.scratch = after + ds_tile_statistics_bytes(plan, step->out);
+    after += ds_tile_statistics_bytes(plan, step->out);
+    w.norm = norm_of(backend, step, after);
+    w.scratch = after + norm_bytes(step);
     ds_pad_bias(w.conv.bias, bias, 2 * plan->out_blocks);
     w.finish = ds_finish_of(step, bias);
     for (; w.picture < w.conv.y->shape.n; w.picture += plan->y.n) {
@@ -399,4 +441,5 @@ const ds_kernel ds_cpu_conv2d_tiles = {.accepts = accepts,
                                        .release = release,
                                        .takes_half = true,
                                        .adds_gram = true,
+                                       .normalises = true,
                                        .measures = measures};

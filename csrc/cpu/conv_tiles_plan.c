@@ -219,7 +219,7 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
 {
     plan->x = conv->x->shape;
     plan->y = conv->y->shape;
-    plan->pointwise = is_pointwise(conv) && !step->epilogue.features;
+    plan->pointwise = is_pointwise(conv) && !step->epilogue.features && !step->prologue.norm;
     if (plan->pointwise) {
         plan->x = in_columns(plan->x);
         plan->y = in_columns(plan->y);

@@ -1,10 +1,11 @@
 /* Normalisation: one pass for the statistics, one that applies them. Formulas: ops/norm.c. */
-#include "cpu/channels.h"
+#include "cpu/norm.h"
+
 #include "cpu/conv.h"
 
 #include <math.h>
 
-enum { SCALE, SHIFT, MEAN };
+enum { MEAN = 2 }; /* among the vectors of ds_channels */
 
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
@@ -19,10 +20,16 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     return status->code;
 }
 
-/* Element c of input `input`, or `otherwise` where the input is left out. */
-static double vector_at(const ds_step *step, int input, int64_t c, double otherwise)
+/* Input `input` of a step, NULL: left out. */
+static const ds_tensor *input_of(const ds_step *step, int input)
 {
-    return input < step->inputs ? (double)((const float *)step->in[input]->data)[c] : otherwise;
+    return input < step->inputs ? step->in[input] : NULL;
+}
+
+/* Element c of a vector, or `otherwise` where it is left out. */
+static double vector_at(const ds_tensor *vector, int64_t c, double otherwise)
+{
+    return vector ? (double)((const float *)vector->data)[c] : otherwise;
 }
 
 /* Gives the pictures of a batch the spread of all of them. */
@@ -38,10 +45,10 @@ static void join_batch(ds_channels *channels, int64_t pictures)
     }
 }
 
-static ds_channels measure(ds_backend *backend, const ds_step *step, const ds_tensor *x,
-                           bool whole_batch)
+static ds_channels measure(ds_backend *backend, const ds_tensor *x, bool whole_batch,
+                           void *workspace)
 {
-    ds_channels channels = ds_channels_of(x, step->workspace);
+    ds_channels channels = ds_channels_of(x, workspace);
     ds_channel_spreads(backend, x, &channels);
     if (whole_batch)
         join_batch(&channels, x->shape.n);
@@ -54,28 +61,36 @@ static double scale_of(ds_spread spread, double epsilon)
     return 1 / sqrt(spread.squares / spread.count + epsilon);
 }
 
-static void instance_run(ds_backend *backend, const ds_step *step)
+ds_channels ds_norm_factors(ds_backend *backend, const ds_tensor *x, const int64_t *attr,
+                            const ds_tensor *gamma, const ds_tensor *beta, void *workspace)
 {
-    const ds_instance_norm_attr a = DS_ATTR(instance_norm, step->attr);
-    const ds_tensor *x = step->in[0];
-    const ds_channels channels = measure(backend, step, x, a.whole_batch);
+    const ds_instance_norm_attr a = DS_ATTR(instance_norm, attr);
+    const ds_channels channels = measure(backend, x, a.whole_batch, workspace);
     for (int64_t i = 0; i < channels.count; i++) {
         const int64_t c = i % ds_lanes(x);
         const bool used = c < x->shape.c;
         const ds_spread spread = channels.spread[i];
-        const double scale = used ? scale_of(spread, a.epsilon) * vector_at(step, 1, c, 1) : 0;
-        const double shift = used ? vector_at(step, 2, c, 0) - spread.mean * scale : 0;
-        channels.vector[SCALE][i] = (float)scale;
-        channels.vector[SHIFT][i] = (float)shift;
+        const double scale = used ? scale_of(spread, a.epsilon) * vector_at(gamma, c, 1) : 0;
+        const double shift = used ? vector_at(beta, c, 0) - spread.mean * scale : 0;
+        channels.vector[DS_NORM_SCALE][i] = (float)scale;
+        channels.vector[DS_NORM_SHIFT][i] = (float)shift;
     }
-    ds_scale_channels(backend, step, channels.vector[SCALE], channels.vector[SHIFT]);
+    return channels;
+}
+
+static void instance_run(ds_backend *backend, const ds_step *step)
+{
+    const ds_channels channels = ds_norm_factors(
+        backend, step->in[0], step->attr, input_of(step, 1), input_of(step, 2), step->workspace);
+    ds_scale_channels(backend, step, channels.vector[DS_NORM_SCALE],
+                      channels.vector[DS_NORM_SHIFT]);
 }
 
 /* Sums of dy and of dy (x - mean), of each picture or of the whole batch. */
 static ds_channels sum_gradients(ds_backend *backend, const ds_step *step, bool whole_batch)
 {
     const ds_tensor *dy = step->in[0], *x = step->in[1];
-    ds_channels channels = measure(backend, step, x, whole_batch);
+    ds_channels channels = measure(backend, x, whole_batch, step->workspace);
     const int64_t lanes = ds_lanes(x);
     for (int64_t i = 0; i < channels.count; i++)
         channels.vector[MEAN][i] = (float)channels.spread[i].mean;
@@ -100,7 +115,7 @@ static void instance_backward_run(ds_backend *backend, const ds_step *step)
         const int64_t c = i % ds_lanes(x);
         const ds_spread spread = channels.spread[i];
         const double inverse = scale_of(spread, a.epsilon);
-        const double scale = c < x->shape.c ? inverse * vector_at(step, 2, c, 1) : 0;
+        const double scale = c < x->shape.c ? inverse * vector_at(input_of(step, 2), c, 1) : 0;
         const double slope = scale * inverse * inverse * channels.sums[i].gx / spread.count;
         by_dy[i] = (float)scale;
         by_x[i] = (float)-slope;
@@ -133,17 +148,18 @@ static void scale_given(ds_backend *backend, const ds_step *step, double epsilon
     const ds_channels channels = ds_channels_of(x, step->workspace);
     for (int64_t i = 0; i < channels.count; i++) {
         const int64_t c = i % ds_lanes(x);
-        channels.vector[SCALE][i] = channels.vector[SHIFT][i] = 0;
+        channels.vector[DS_NORM_SCALE][i] = channels.vector[DS_NORM_SHIFT][i] = 0;
         if (c >= x->shape.c)
             continue;
-        const double scale =
-            vector_at(step, gamma, c, 1) / sqrt(vector_at(step, var, c, 1) + epsilon);
-        const double mean = centred ? vector_at(step, 1, c, 0) : 0;
-        const double beta = centred ? vector_at(step, 4, c, 0) : 0;
-        channels.vector[SCALE][i] = (float)scale;
-        channels.vector[SHIFT][i] = (float)(beta - mean * scale);
+        const double scale = vector_at(input_of(step, gamma), c, 1) /
+                             sqrt(vector_at(input_of(step, var), c, 1) + epsilon);
+        const double mean = centred ? vector_at(input_of(step, 1), c, 0) : 0;
+        const double beta = centred ? vector_at(input_of(step, 4), c, 0) : 0;
+        channels.vector[DS_NORM_SCALE][i] = (float)scale;
+        channels.vector[DS_NORM_SHIFT][i] = (float)(beta - mean * scale);
     }
-    ds_scale_channels(backend, step, channels.vector[SCALE], channels.vector[SHIFT]);
+    ds_scale_channels(backend, step, channels.vector[DS_NORM_SCALE],
+                      channels.vector[DS_NORM_SHIFT]);
 }
 
 static void batch_run(ds_backend *backend, const ds_step *step)

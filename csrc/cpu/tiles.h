@@ -86,9 +86,13 @@ typedef struct ds_tile_copy {
     bool half;        /* the row is of bf16 */
     bool image;       /* it is of planes of floats */
     int64_t plane;    /* floats from one plane, or one block of 16 channels, to the next */
-    int64_t channels; /* of floats: up to 4 planes, or any number from the first block on */
-    ds_bf16 *to;      /* (pixels, 32); image: (pixels, 2 parts, 4) */
-    ds_bf16 *low;     /* what the rounding to `to` lost, rounded; NULL: not wanted */
+    int64_t channels; /* up to 4 planes, or any number from the first of a map's block on */
+    /* Of a map: each value becomes scale x + shift and goes through an activation, as ds_finish. */
+    const float *scale, *shift; /* (32), or (16) where there are so few channels; NULL: as it is */
+    bool active;
+    float slope, high;
+    ds_bf16 *to;  /* (pixels, 32); image: (pixels, 2 parts, 4) */
+    ds_bf16 *low; /* what the rounding to `to` lost, rounded; NULL: not wanted */
 } ds_tile_copy;
 
 typedef struct ds_tile_slots {

@@ -21,6 +21,53 @@ static inline TARGET __m512 ds_tile_lost(__m512 value)
     return _mm512_sub_ps(value, ds_tile_widen((__m256i)_mm512_cvtneps_pbh(value)));
 }
 
+/* ds_tile_copy's norm and activation. */
+typedef struct ds_tile_norm {
+    __m512 scale[2], shift[2], slope, high;
+    bool active;
+} ds_tile_norm;
+
+static inline TARGET ds_tile_norm ds_tile_load_norm(const ds_tile_copy *c)
+{
+    ds_tile_norm n = {
+        .slope = _mm512_set1_ps(c->slope), .high = _mm512_set1_ps(c->high), .active = c->active};
+    for (int half = 0; half < 2; half++) {
+        n.scale[half] = n.shift[half] = _mm512_setzero_ps();
+        if (half * DS_TILE_ROWS >= c->channels)
+            continue;
+        n.scale[half] = _mm512_loadu_ps(c->scale + half * DS_TILE_ROWS);
+        n.shift[half] = _mm512_loadu_ps(c->shift + half * DS_TILE_ROWS);
+    }
+    return n;
+}
+
+static inline TARGET __m512 ds_tile_normalise(const ds_tile_norm *n, int half, __m512 x)
+{
+    const __m512 zero = _mm512_setzero_ps(), r = _mm512_fmadd_ps(x, n->scale[half], n->shift[half]);
+    const __m512 low = _mm512_mul_ps(r, n->slope);
+    if (!n->active)
+        return r;
+    return _mm512_min_ps(n->high,
+                         _mm512_mask_blend_ps(_mm512_cmp_ps_mask(zero, r, _CMP_GT_OQ), r, low));
+}
+
+/* The values are those that a step of its own would have stored. */
+static TARGET void ds_tile_copy_normalised(const ds_tile_copy *c)
+{
+    const ds_tile_norm n = ds_tile_load_norm(c);
+    const ds_bf16 *row = c->row;
+    for (int64_t i = 0; i < c->pixels; i++) {
+        __m512i pixel = _mm512_setzero_si512();
+        if (c->column[i] >= 0) {
+            pixel = _mm512_loadu_si512(row + c->column[i] * (int64_t)DS_TILE_DEPTH);
+            const __m512 a = ds_tile_widen(_mm512_castsi512_si256(pixel));
+            const __m512 b = ds_tile_widen(_mm512_extracti64x4_epi64(pixel, 1));
+            pixel = ds_tile_narrow(ds_tile_normalise(&n, 0, a), ds_tile_normalise(&n, 1, b));
+        }
+        _mm512_storeu_si512(c->to + i * DS_TILE_DEPTH, pixel);
+    }
+}
+
 static TARGET void ds_tile_copy_half(const ds_tile_copy *c)
 {
     const ds_bf16 *row = c->row;
@@ -34,6 +81,9 @@ static TARGET void ds_tile_copy_half(const ds_tile_copy *c)
 
 static TARGET void ds_tile_copy_float(const ds_tile_copy *c)
 {
+    ds_tile_norm n = {0};
+    if (c->scale)
+        n = ds_tile_load_norm(c);
     for (int64_t i = 0; i < c->pixels; i++) {
         __m512 a = _mm512_setzero_ps(), b = a;
         const float *at = (const float *)c->row + c->column[i] * (int64_t)DS_TILE_ROWS;
@@ -41,6 +91,10 @@ static TARGET void ds_tile_copy_float(const ds_tile_copy *c)
             a = _mm512_loadu_ps(at);
             if (c->channels > DS_TILE_ROWS)
                 b = _mm512_loadu_ps(at + c->plane);
+            if (c->scale) {
+                a = ds_tile_normalise(&n, 0, a);
+                b = ds_tile_normalise(&n, 1, b);
+            }
         }
         _mm512_storeu_si512(c->to + i * DS_TILE_DEPTH, ds_tile_narrow(a, b));
         if (c->low)
@@ -99,7 +153,9 @@ static TARGET void ds_tile_copy_image(const ds_tile_copy *c)
 
 static TARGET void ds_tile_copy_row(const ds_tile_copy *c)
 {
-    if (c->half)
+    if (c->half && c->scale)
+        ds_tile_copy_normalised(c);
+    else if (c->half)
         ds_tile_copy_half(c);
     else if (c->image)
         ds_tile_copy_image(c);
