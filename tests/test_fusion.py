@@ -183,3 +183,21 @@ def test_the_gradient_of_a_border_takes_in_an_addend_and_a_gate(channels):
         plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
         assert len(plan.dump().splitlines()) == 1 + 2
         assert np.linalg.norm(plan.run(feed)[0] - expected) < ERROR * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_convolution_does_not_overwrite_its_input_that_is_added_to_it(network):
+    rng = np.random.default_rng(6)
+    channels, _, _, kernel, attrs = NETWORKS[network]
+    attrs = {"pad": kernel // 2, "groups": attrs.get("groups", 1)}
+    graph = _core.Graph()
+    x = graph.input("x", (2, channels, *SIZE))
+    node = graph.affine(x, scale=2.0)
+    weight = rng.standard_normal((channels, channels // attrs["groups"], kernel, kernel))
+    y = graph.add(graph.conv2d(node, graph.constant(weight.astype(np.float32)), **attrs), node)
+    feed = {"x": rng.standard_normal(x.shape).astype(np.float32)}
+    (expected,) = graph.compile([y], backend="ref", dtype="float64").run(feed)
+    for level in FP32_LEVELS:
+        plan = graph.compile([y], cpu_level=level, threads=2, poison=True)
+        error = np.linalg.norm(plan.run(feed)[0] - expected)
+        assert error < ERROR * np.linalg.norm(expected), level

@@ -49,6 +49,20 @@ static bool may_share(const ds_plan *plan, ds_id in, ds_id out, int32_t step)
            plan->tensors[in].dtype == plan->tensors[out].dtype && holds;
 }
 
+/* Whether a step may overwrite what it reads at `id`: not where it reads it in a second way too, as
+   a convolution to which its own input is added. */
+static bool may_overwrite(const ds_plan *plan, ds_id id, int32_t step)
+{
+    const ds_group *group = &plan->groups[plan->order[step]];
+    const ds_node *primary = &plan->graph.nodes[group->primary];
+    for (int i = 0; i < primary->inputs; i++) {
+        const ds_id in = i == 0 ? group->source : primary->in[i];
+        if (in == id && !(plan->kernels[step]->in_place >> i & 1))
+            return false;
+    }
+    return may_share(plan, id, plan->order[step], step);
+}
+
 /* The input whose memory the output of `step` takes over, or DS_NONE. */
 static ds_id in_place_of(const ds_plan *plan, int32_t step)
 {
@@ -58,10 +72,10 @@ static ds_id in_place_of(const ds_plan *plan, int32_t step)
     if (ds_ops[primary->op].meaning->mutates)
         return primary->in[0];
     if (group->addend != DS_NONE && !plan->kernels[step]->apart &&
-        may_share(plan, group->addend, out, step))
+        may_overwrite(plan, group->addend, step))
         return group->addend;
     for (int i = 0; i < primary->inputs; i++)
-        if ((plan->kernels[step]->in_place >> i & 1) && may_share(plan, primary->in[i], out, step))
+        if ((plan->kernels[step]->in_place >> i & 1) && may_overwrite(plan, primary->in[i], step))
             return primary->in[i];
     return DS_NONE;
 }
