@@ -10,6 +10,7 @@ enum { STREAM_BYTES = 12 << 20 };
     ((ds_conv){.x = step->in[0],                                                                   \
                .w = step->in[1],                                                                   \
                .y = step->out,                                                                     \
+               .rounds = ds_step_rounds(step),                                                     \
                .stride = a.stride,                                                                 \
                .dilation = a.dilation,                                                             \
                .groups = a.groups,                                                                 \
@@ -61,18 +62,6 @@ ds_finish ds_finish_of(const ds_step *step, const float *bias)
     finish.gate = e->gate ? e->gate->data : NULL;
     finish.stream = ds_stored_bytes(step->out) > STREAM_BYTES;
     return finish;
-}
-
-ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
-{
-    ds_finish moved = *finish;
-    if (moved.bias)
-        moved.bias += channel;
-    if (moved.addend)
-        moved.addend += floats;
-    if (moved.gate)
-        moved.gate += floats;
-    return moved;
 }
 
 ds_code ds_list_pixels(ds_alloc *alloc, const ds_conv *conv, int64_t first, int64_t step,

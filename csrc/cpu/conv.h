@@ -20,6 +20,7 @@ typedef struct ds_conv {
     const ds_tensor *y;    /* (N, O, H', W'); backward: dx */
     const ds_tensor *bias; /* NULL: none */
     bool backward;
+    bool rounds;                      /* its operands, see ds_round_operand */
     int64_t stride, dilation, groups; /* the step's own */
     int64_t top, left; /* border before the first row and column of x; backward: of dx */
     int64_t mode;      /* of the border; backward: DS_PAD_ZERO */
@@ -37,8 +38,18 @@ ds_finish ds_finish_activation(bool active, int kind, double alpha);
 /* The step's epilogue; `bias` as ds_finish has it, for the first channels. */
 ds_finish ds_finish_of(const ds_step *step, const float *bias);
 
-/* The epilogue for the output `floats` further on, whose channels start at `channel`. */
-ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel);
+/* The epilogue for the output `floats` further on, whose channels start `channel` further on. */
+static inline ds_finish ds_finish_at(const ds_finish *finish, int64_t floats, int64_t channel)
+{
+    ds_finish moved = *finish;
+    if (moved.bias)
+        moved.bias += channel;
+    if (moved.addend)
+        moved.addend += floats;
+    if (moved.gate)
+        moved.gate += floats;
+    return moved;
+}
 
 /* Writes the bias into padded (blocks, 16), zero beyond its channels; NULL bias: zeros. */
 void ds_pad_bias(const ds_tensor *bias, float *padded, int64_t blocks);

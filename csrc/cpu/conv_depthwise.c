@@ -1,8 +1,7 @@
 /* Convolution of each channel with a kernel of its own, forward and backward to the input.
 
    A work item is a band of output rows of one block of channels, or of the two of a bf16 map. */
-#include "cpu/conv.h"
-#include "cpu/half.h"
+#include "cpu/conv_end.h"
 
 enum {
     TILE = 8,              /* pixels that the inner loops compute at least */
@@ -14,24 +13,17 @@ typedef struct depthwise {
     ds_rows rows;
     ds_pairs pairs;
     int64_t blocks, bands, taps;
-    int64_t made; /* floats of a band of the output, where that is bf16 */
-    float *kept;  /* (blocks, taps, 16); NULL: packed in every run */
+    int64_t end_floats; /* of a worker, for its end */
+    float *kept;        /* (blocks, taps, 16); NULL: packed in every run */
 } depthwise;
 
 typedef struct work {
     const depthwise *plan;
     ds_conv conv;
-    ds_finish finish;
+    ds_end end;
     const float *weights;
     float *scratch;
 } work;
-
-/* What the end of a bf16 step reads would have to be widened too. */
-static bool accepts_types(const ds_step *step)
-{
-    return !ds_step_has_half(step) || (ds_is_half(step->in[0]) && ds_is_half(step->out) &&
-                                       !step->epilogue.addend && !step->epilogue.gate);
-}
 
 static bool accepts(const ds_backend *backend, const ds_step *step)
 {
@@ -39,7 +31,7 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     ds_conv conv = ds_conv_of(step);
     return conv.groups == conv.x->shape.c && conv.groups == conv.y->shape.c &&
            !(conv.mode == DS_PAD_REFLECT && conv.backward) && ds_is_blocked(conv.x) &&
-           ds_is_blocked(conv.y) && ds_finish_accepts(step) && accepts_types(step);
+           ds_is_blocked(conv.y) && ds_finish_accepts(step);
 }
 
 static void set_sizes(depthwise *plan, const ds_conv *conv)
@@ -54,19 +46,19 @@ static void set_sizes(depthwise *plan, const ds_conv *conv)
     plan->rows = ds_rows_of(conv, band < 1 ? 1 : band, TILE);
     plan->bands = (y.h + plan->rows.band - 1) / plan->rows.band;
     plan->pairs = ds_pairs_of(conv->y, ds_is_half(conv->y));
-    plan->made = ds_is_half(conv->y) ? plan->rows.band * y.w * DS_BLOCK : 0;
 }
 
-/* Floats of a worker: the copied rows and those made, then the taps, then the positions. */
+/* Floats of a worker: the copied rows and the end's, then the taps, then the positions. */
 static int64_t row_floats(const depthwise *plan)
 {
-    return plan->rows.count * plan->rows.length * DS_BLOCK + plan->made;
+    return plan->rows.count * plan->rows.length * DS_BLOCK;
 }
 
 static int64_t worker_floats(const depthwise *plan)
 {
     int64_t bytes = plan->taps * (int64_t)(sizeof(ds_tap) + sizeof(ds_position));
-    return row_floats(plan) + (bytes / (int64_t)sizeof(float) / DS_BLOCK + 1) * DS_BLOCK;
+    return row_floats(plan) + plan->end_floats +
+           (bytes / (int64_t)sizeof(float) / DS_BLOCK + 1) * DS_BLOCK;
 }
 
 static void pack_weights(const depthwise *plan, const ds_conv *conv, float *packed)
@@ -76,14 +68,14 @@ static void pack_weights(const depthwise *plan, const ds_conv *conv, float *pack
         for (int64_t tap = 0; tap < plan->taps; tap++)
             packed[(c / DS_BLOCK * plan->taps + tap) * DS_BLOCK + c % DS_BLOCK] =
                 c < conv->w->shape.n ? *from++ : 0.0f;
-    for (int64_t i = 0; ds_is_half(conv->x) && i < plan->blocks * plan->taps * DS_BLOCK; i++)
-        packed[i] = ds_round_to_bf16(packed[i]);
+    if (conv->rounds)
+        ds_round_operand(conv->w, packed, packed, plan->blocks * plan->taps * DS_BLOCK);
 }
 
 /* Where a band's share of the scratch is, and which band it is. */
 typedef struct share {
     const float *copies;
-    float *to; /* the first output row, in the output or in the scratch */
+    ds_opened to; /* the first output row */
     ds_tap *tap;
     ds_position *position;
     int64_t map; /* block of channels of the batch */
@@ -109,9 +101,9 @@ static void phase_rows(const work *w, const share *band, int64_t y, int64_t phas
                    .y_step = DS_BLOCK * rows->phases,
                    .pixels = ds_phase_pixels(rows, s.w, phase)};
     for (; y < band->end; y += rows->phases, d.x += rows->y_step) {
-        int64_t at = ((band->map * s.h + y) * s.w + phase) * DS_BLOCK;
-        ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
-        d.y = band->to + ((y - band->begin) * s.w + phase) * DS_BLOCK;
+        int64_t at = ((y - band->begin) * s.w + phase) * DS_BLOCK;
+        ds_finish finish = ds_finish_at(&band->to.finish, at, 0);
+        d.y = band->to.y + at;
         plan->slots->depthwise_row(&d, &finish);
     }
 }
@@ -120,24 +112,28 @@ static void run_band(const work *w, int64_t map, int64_t begin, int worker)
 {
     const depthwise *plan = w->plan;
     const ds_rows *rows = &plan->rows;
-    const ds_tensor *y = w->conv.y;
+    ds_shape s = w->conv.y->shape;
     float *copies = w->scratch + worker * worker_floats(plan);
-    float *made = copies + row_floats(plan) - plan->made;
-    ds_tap *tap = (ds_tap *)(void *)(made + plan->made);
+    float *scratch = copies + row_floats(plan);
+    ds_tap *tap = (ds_tap *)(void *)(scratch + plan->end_floats);
+    int64_t end = ds_minimum(begin + rows->band, s.h);
+    ds_part part = {.n = map / plan->blocks,
+                    .block = map % plan->blocks,
+                    .blocks = 1,
+                    .area = {begin * s.w, 1, (end - begin) * s.w, s.w, 1}};
     share band = {.copies = copies,
-                  .to = ds_pixels_to_write(y, map, begin * y->shape.w, made),
+                  .to = ds_end_open(&w->end, &part, scratch),
                   .tap = tap,
                   .position = (ds_position *)(void *)(tap + plan->taps),
                   .map = map,
                   .begin = begin,
-                  .end = ds_minimum(begin + rows->band, y->shape.h)};
+                  .end = end};
     ds_copy_rows(plan->slots, rows, &w->conv, map / plan->blocks, map % plan->blocks, 1, begin,
                  copies);
-    for (int64_t row = begin; row < ds_minimum(begin + rows->phases, band.end); row++)
+    for (int64_t row = begin; row < ds_minimum(begin + rows->phases, end); row++)
         for (int64_t phase = 0; phase < rows->phases; phase++)
             phase_rows(w, &band, row, phase);
-    ds_write_pixels(plan->slots, y, map, begin * y->shape.w, (band.end - begin) * y->shape.w,
-                    band.to);
+    ds_end_close(&w->end, &part, scratch);
 }
 
 static void band_item(void *context, int64_t index, int worker)
@@ -165,6 +161,7 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     step->prepared = plan;
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
+    plan->end_floats = ds_end_floats(step, plan->rows.band * conv.y->shape.w);
     int64_t weights = plan->blocks * plan->taps * DS_BLOCK;
     int64_t shared = plan->blocks * DS_BLOCK + (step->constant[1] ? 0 : weights);
     if (step->constant[1]) {
@@ -191,8 +188,7 @@ static void run(ds_backend *backend, const ds_step *step)
         pack_weights(plan, &w.conv, after);
     }
     ds_pad_bias(w.conv.bias, bias, plan->blocks);
-    w.finish = ds_finish_of(step, bias);
-    w.finish.stream &= !ds_is_half(w.conv.y);
+    w.end = ds_end_of(plan->slots, step, bias);
     ds_pool_run(backend->pool, plan->pairs.count * plan->bands, band_item, &w);
 }
 

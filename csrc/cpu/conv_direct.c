@@ -9,13 +9,15 @@
    A work item is a band of output rows of a part: it copies the input rows with their border, then
    goes through the sets. On small maps with many weights it is one set and all rows instead, so
    that the weights are read once. A 1x1 convolution without border needs no copy: its items are
-   runs of pixels of the map itself. */
-#include "cpu/conv.h"
+   runs of pixels of the map itself. What is bf16 of a run lies as floats in the worker's scratch, a
+   piece at a time. */
+#include "cpu/conv_end.h"
 
 #include <string.h>
 
 enum {
     TILE = 12,             /* pixels that the inner loops compute at least */
+    PIECE = 48,            /* pixels of a run: a multiple of TILE */
     RUN_PIXELS = 96,       /* of a 1x1 convolution's work item, */
     FEW_PIXELS = 24,       /* and at least so many */
     ROW_BYTES = 256 << 10, /* of the copies of a band, to stay in the second-level cache */
@@ -28,7 +30,8 @@ enum {
 typedef struct direct {
     const ds_slots *slots;
     ds_rows rows;
-    bool pointwise; /* 1x1, no border, blocked: no copies */
+    bool pointwise; /* 1x1, no border, blocked: no copies of rows, */
+    bool copies;    /* but of pieces */
     bool planar;    /* the output */
     int64_t parts;
     int64_t part_blocks;  /* input blocks (planar: channels) of a part */
@@ -39,13 +42,14 @@ typedef struct direct {
     int64_t run;          /* pixels of a run; the last one may have more */
     int64_t taps;         /* kernel positions */
     int64_t depth;        /* rows of a part's packed weights: part_blocks taps lanes */
+    int64_t end_floats;   /* of a worker, for its end */
     float *kept;          /* packed weights; NULL: packed in every run */
 } direct;
 
 typedef struct work {
     const direct *plan;
     ds_conv conv;
-    ds_finish finish;
+    ds_end end;
     float *weights;
     float *scratch;
 } work;
@@ -126,6 +130,7 @@ static void set_sizes(direct *plan, const ds_conv *conv)
                       ds_is_blocked(conv->x) && (conv->stride == 1 || !conv->backward) &&
                       (y.h - 1) * conv->stride < x.h && (y.w - 1) * conv->stride < x.w &&
                       (conv->stride == 1 ? y.h * y.w : y.w) >= TILE;
+    plan->copies = plan->pointwise && conv->rounds;
     set_items(plan, conv);
 }
 
@@ -134,13 +139,19 @@ static int64_t whole_lines(int64_t floats)
     return (floats + DS_BLOCK - 1) / DS_BLOCK * DS_BLOCK;
 }
 
-/* Floats of a worker: the copied rows, then the taps, then the positions. */
+/* The next pixels of a run of which `left` are left: no piece is shorter than a tile. */
+static int64_t piece_of(int64_t left)
+{
+    return left < 2 * PIECE ? left : PIECE;
+}
+
+/* Floats of a worker: the copied rows, or piece, then the taps, the positions and the end. */
 static int64_t row_floats(const direct *plan)
 {
     const ds_rows *rows = &plan->rows;
-    return plan->pointwise
-               ? 0
-               : whole_lines(plan->part_blocks * rows->count * rows->length * rows->lanes);
+    if (plan->pointwise)
+        return plan->copies ? plan->part_blocks * 2 * PIECE * DS_BLOCK : 0;
+    return whole_lines(plan->part_blocks * rows->count * rows->length * rows->lanes);
 }
 
 static int64_t tap_floats(const direct *plan)
@@ -148,10 +159,15 @@ static int64_t tap_floats(const direct *plan)
     return whole_lines(plan->part_blocks * plan->taps * (int64_t)(sizeof(ds_tap) / sizeof(float)));
 }
 
+static int64_t list_floats(const direct *plan)
+{
+    return tap_floats(plan) +
+           whole_lines(plan->taps * (int64_t)(sizeof(ds_position) / sizeof(float)));
+}
+
 static int64_t worker_floats(const direct *plan)
 {
-    return row_floats(plan) + tap_floats(plan) +
-           whole_lines(plan->taps * (int64_t)(sizeof(ds_position) / sizeof(float)));
+    return row_floats(plan) + list_floats(plan) + plan->end_floats;
 }
 
 /* Where the weight of an output channel and a row of packed weights of a part goes. Planar outputs
@@ -187,6 +203,8 @@ static void pack_weights(const direct *plan, const ds_conv *conv, float *packed)
             for (int64_t tap = 0; tap < plan->taps; tap++)
                 to[packed_at(plan, out, row + tap * lanes)] = *from++;
         }
+    if (conv->rounds)
+        ds_round_operand(conv->w, packed, packed, weight_floats(plan));
 }
 
 static place place_of(const direct *plan, int64_t index)
@@ -208,25 +226,43 @@ static int64_t items(const direct *plan, int64_t pictures)
     return pictures * plan->parts * (plan->sets / plan->item_sets) * plan->lines * plan->runs;
 }
 
+/* A run of output pixels, each `apart` further on in the map. */
+typedef struct run_of {
+    ds_direct direct;
+    int64_t pixel, apart;
+    float *scratch;
+} run_of;
+
 /* One set of output channels of a run of pixels. */
-static void run_pixels(const work *w, ds_direct *d, const place *item, int64_t set, int64_t pixel)
+static void run_pixels(const work *w, const run_of *run, const place *item, int64_t set)
 {
     const direct *plan = w->plan;
-    ds_shape s = w->conv.y->shape;
+    ds_direct d = run->direct;
     int64_t lanes = plan->planar ? 1 : DS_BLOCK, channel = set * WINO_GROUP;
     int64_t first = item->part * plan->part_columns + channel;
-    int64_t at = (item->n * plan->parts * plan->part_columns + first) * s.h * s.w + pixel * lanes;
-    ds_finish finish = ds_finish_at(&w->finish, at, first);
-    d->channels = ds_is_blocked(w->conv.x) ? DS_BLOCK : 1;
-    d->depth = plan->depth;
-    d->y = (float *)w->conv.y->data + at;
-    d->y_block = s.h * s.w * lanes;
-    d->w = w->weights + (item->part * plan->part_columns + channel) * plan->depth;
-    d->columns = ds_minimum(WINO_GROUP, plan->part_columns - channel);
-    if (plan->planar)
-        plan->slots->planar_row(d, &finish);
-    else
-        plan->slots->direct_row(d, &finish);
+    d.channels = ds_is_blocked(w->conv.x) ? DS_BLOCK : 1;
+    d.depth = plan->depth;
+    d.w = w->weights + first * plan->depth;
+    d.columns = ds_minimum(WINO_GROUP, plan->part_columns - channel);
+    ds_part part = {
+        .n = item->n,
+        .block = first / lanes,
+        .blocks = d.columns / lanes,
+        .area = {.pixel = run->pixel, .rows = 1, .row = w->conv.y->shape.w, .column = run->apart}};
+    for (int64_t left = run->direct.pixels; left > 0; left -= d.pixels) {
+        part.area.columns = d.pixels = w->end.apart ? piece_of(left) : left;
+        ds_opened to = ds_end_open(&w->end, &part, run->scratch);
+        d.y = to.y;
+        d.y_block = to.block;
+        d.y_step = to.column;
+        if (plan->planar)
+            plan->slots->planar_row(&d, &to.finish);
+        else
+            plan->slots->direct_row(&d, &to.finish);
+        ds_end_close(&w->end, &part, run->scratch);
+        part.area.pixel += d.pixels * run->apart;
+        d.x += d.pixels * d.x_step;
+    }
 }
 
 /* Where the copies and lists of a work item are. */
@@ -234,6 +270,7 @@ typedef struct share {
     const float *copies;
     ds_tap *tap;
     ds_position *position;
+    float *scratch;     /* for ends */
     int64_t begin, end; /* output rows */
 } share;
 
@@ -260,15 +297,20 @@ static void phase_rows(const work *w, const place *item, const share *band, int6
     const direct *plan = w->plan;
     const ds_rows *rows = &plan->rows;
     int64_t width = w->conv.y->shape.w;
-    ds_direct d = {.tap = band->tap,
-                   .taps = set_taps(w, band, y, phase),
-                   .x_step = rows->x_step,
-                   .y_step = (plan->planar ? 1 : DS_BLOCK) * rows->phases,
-                   .pixels = ds_phase_pixels(rows, width, phase)};
+    run_of run = {.direct = {.tap = band->tap,
+                             .taps = set_taps(w, band, y, phase),
+                             .x_step = rows->x_step,
+                             .pixels = ds_phase_pixels(rows, width, phase)},
+                  .apart = rows->phases,
+                  .scratch = band->scratch};
     for (int64_t set = 0; set < plan->item_sets; set++) {
-        d.x = band->copies;
-        for (int64_t row = y; row < band->end; row += rows->phases, d.x += rows->y_step)
-            run_pixels(w, &d, item, item->set + set, row * width + phase);
+        run.direct.x = band->copies;
+        run.pixel = y * width + phase;
+        for (int64_t row = y; row < band->end; row += rows->phases) {
+            run_pixels(w, &run, item, item->set + set);
+            run.direct.x += rows->y_step;
+            run.pixel += rows->phases * width;
+        }
     }
 }
 
@@ -284,6 +326,7 @@ static void rows_item(void *context, int64_t index, int worker)
     share band = {.copies = copies,
                   .tap = (ds_tap *)(void *)lists,
                   .position = (ds_position *)(void *)(lists + tap_floats(plan)),
+                  .scratch = lists + list_floats(plan),
                   .begin = begin,
                   .end = ds_minimum(begin + rows->band, w->conv.y->shape.h)};
     ds_copy_rows(plan->slots, rows, &w->conv, item.n, item.part * plan->part_blocks,
@@ -293,26 +336,50 @@ static void rows_item(void *context, int64_t index, int worker)
             phase_rows(w, &item, &band, y, phase);
 }
 
+/* The input of a run of a 1x1 convolution that starts with pixel `from`. */
+static void read_piece(const work *w, const place *item, int64_t from, run_of *run, float *copies)
+{
+    const direct *plan = w->plan;
+    const ds_tensor *x = w->conv.x;
+    int64_t pixels = run->direct.pixels, step = w->conv.stride;
+    int64_t first = (item->n * plan->parts + item->part) * plan->part_blocks;
+    ds_area area = {from, 1, pixels, x->shape.w, step};
+    run->direct.x = plan->copies ? copies : ds_pixel_at(x, first, from);
+    run->direct.x_step = plan->copies ? DS_BLOCK : DS_BLOCK * step;
+    for (int64_t block = 0; plan->copies && block < plan->part_blocks; block++) {
+        float *to = copies + block * 2 * PIECE * DS_BLOCK;
+        ds_read_area(plan->slots, x, first + block, &area, to);
+        if (!ds_is_half(x))
+            ds_round_operand(x, to, to, pixels * DS_BLOCK);
+    }
+}
+
 static void pointwise_item(void *context, int64_t index, int worker)
 {
     const work *w = context;
     const direct *plan = w->plan;
     ds_shape s = w->conv.x->shape, y = w->conv.y->shape;
     place item = place_of(plan, index);
-    int64_t size = s.h * s.w, first = item.part * plan->part_blocks, stride = w->conv.stride;
+    int64_t size = plan->copies ? 2 * PIECE : s.h * s.w, stride = w->conv.stride;
     int64_t pixels = stride == 1 ? y.h * y.w : y.w, pixel = item.run * plan->run;
     int64_t from = item.line * stride * s.w + pixel * stride;
-    ds_tap *tap = (ds_tap *)(void *)(w->scratch + worker * worker_floats(plan));
+    int64_t left = item.run + 1 < plan->runs ? plan->run : pixels - pixel;
+    float *copies = w->scratch + worker * worker_floats(plan), *lists = copies + row_floats(plan);
+    ds_tap *tap = (ds_tap *)(void *)lists;
     for (int64_t block = 0; block < plan->part_blocks; block++)
         tap[block] = (ds_tap){.x = block * size * DS_BLOCK, .w = block * DS_BLOCK};
-    ds_direct d = {.tap = tap,
-                   .taps = plan->part_blocks,
-                   .x = ds_block(w->conv.x, item.n, first) + from * DS_BLOCK,
-                   .x_step = DS_BLOCK * stride,
-                   .y_step = plan->planar ? 1 : DS_BLOCK,
-                   .pixels = item.run + 1 < plan->runs ? plan->run : pixels - pixel};
-    for (int64_t set = 0; set < plan->item_sets; set++)
-        run_pixels(w, &d, &item, item.set + set, item.line * y.w + pixel);
+    run_of run = {.direct = {.tap = tap, .taps = plan->part_blocks},
+                  .pixel = item.line * y.w + pixel,
+                  .apart = 1,
+                  .scratch = lists + list_floats(plan)};
+    for (; left > 0; left -= run.direct.pixels) {
+        run.direct.pixels = plan->copies ? piece_of(left) : left;
+        read_piece(w, &item, from, &run, copies);
+        for (int64_t set = 0; set < plan->item_sets; set++)
+            run_pixels(w, &run, &item, item.set + set);
+        run.pixel += run.direct.pixels;
+        from += run.direct.pixels * stride;
+    }
 }
 
 static void release(ds_backend *backend, ds_step *step)
@@ -331,6 +398,7 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     step->prepared = plan;
     plan->slots = ds_cpu_slots(backend->level);
     set_sizes(plan, &conv);
+    plan->end_floats = ds_end_floats(step, 2 * PIECE * (WINO_GROUP / DS_BLOCK));
     int64_t shared = whole_lines(plan->parts * plan->part_columns);
     if (step->constant[1]) {
         size_t bytes = (size_t)weight_floats(plan) * sizeof(float);
@@ -362,10 +430,10 @@ static void run(ds_backend *backend, const ds_step *step)
         pack_weights(plan, &w.conv, w.weights);
     }
     ds_pad_bias(w.conv.bias, bias, channels / DS_BLOCK);
-    w.finish = ds_finish_of(step, bias);
+    w.end = ds_end_of(plan->slots, step, bias);
     ds_pool_run(backend->pool, items(plan, w.conv.y->shape.n),
                 plan->pointwise ? pointwise_item : rows_item, &w);
 }
 
 const ds_kernel ds_cpu_conv2d_direct = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release};
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .takes_half = true};

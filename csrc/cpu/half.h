@@ -36,4 +36,23 @@ float *ds_pixels_to_write(const ds_tensor *y, int64_t block, int64_t pixel, floa
 void ds_write_pixels(const ds_slots *slots, const ds_tensor *y, int64_t block, int64_t pixel,
                      int64_t count, const float *from);
 
+/* What a convolution that rounds its operands takes `count` values of one that is of floats for;
+   `to` may be `from`. */
+void ds_round_operand(const ds_tensor *operand, const float *from, float *to, int64_t count);
+
+/* The 16 channels of a pixel of a block, where they lie. */
+void *ds_pixel_at(const ds_tensor *x, int64_t block, int64_t pixel);
+
+/* rows x columns pixels of a block, the first of which is `pixel`; from one row, and one column, to
+   the next so many pixels. */
+typedef struct ds_area {
+    int64_t pixel, rows, columns, row, column;
+} ds_area;
+
+/* Between the pixels of an area and floats (rows, columns, 16). */
+void ds_read_area(const ds_slots *slots, const ds_tensor *x, int64_t block, const ds_area *area,
+                  float *to);
+void ds_write_area(const ds_slots *slots, const ds_tensor *y, int64_t block, const ds_area *area,
+                   const float *from);
+
 #endif

@@ -1,6 +1,6 @@
 /* Steps with bf16 tensors that no kernel takes as they are: copies in float lie in the workspace,
    the kernel for floats runs, and its result is rounded into the output. */
-#include "cpu/cpu.h"
+#include "cpu/half.h"
 
 /* Tensors of a step: inputs, addend, gate, output. */
 enum { ADDEND = DS_MAX_INPUTS, GATE, OUT, TENSORS };
@@ -53,16 +53,6 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     return ds_cpu_find(backend, &self.step) != NULL;
 }
 
-/* An operand of a convolution that is of floats. */
-static void round_operand(const ds_tensor *from, float *to)
-{
-    const float *values = from->data;
-    const bool image = ds_is_image(from);
-    const int64_t count = ds_stored(from);
-    for (int64_t i = 0; i < count; i++)
-        to[i] = image ? ds_round_to_two_bf16(values[i]) : ds_round_to_bf16(values[i]);
-}
-
 /* Constant weights are rounded once. */
 static ds_code round_weights(ds_backend *backend, ds_step *step, inner *self, ds_status *status)
 {
@@ -72,7 +62,7 @@ static ds_code round_weights(ds_backend *backend, ds_step *step, inner *self, ds
     const size_t bytes = ds_stored_bytes(weights);
     if (ds_alloc_raw(backend->alloc, bytes, &self->weights, status) != DS_OK)
         return status->code;
-    round_operand(weights, self->weights);
+    ds_round_operand(weights, weights->data, self->weights, ds_stored(weights));
     weights->data = self->weights;
     self->copied[1] = false;
     step->prepared_bytes = bytes;
@@ -113,7 +103,7 @@ static void run(ds_backend *backend, const ds_step *step)
         if (i != OUT && ds_is_half(outer))
             ds_cpu_widen(backend, outer, tensor);
         else if (i != OUT && self->copied[i])
-            round_operand(outer, tensor->data);
+            ds_round_operand(outer, outer->data, tensor->data, ds_stored(tensor));
     }
     self->step.workspace = work;
     self->kernel->run(backend, &self->step);

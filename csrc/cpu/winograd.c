@@ -21,7 +21,7 @@
    with maps of a few tiles too, where the weights of 64 input channels at a time are transformed
    and used. No order changes how a sum is formed. Down to maps of 6x6 pixels this beats the direct
    kernel. */
-#include "cpu/conv.h"
+#include "cpu/conv_end.h"
 #include "cpu/transpose.h"
 
 #include <string.h>
@@ -63,7 +63,7 @@ typedef struct winograd {
 typedef struct work {
     const winograd *plan;
     ds_conv conv;
-    ds_finish finish;
+    ds_end end;
     float *u; /* (groups, u_group); NULL: by group */
     float *scratch;
     int64_t first, tiles; /* by group: the band */
@@ -207,6 +207,16 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     }
 }
 
+/* Rounds taps (16, 9, 16) to bf16. */
+static void round_taps(const ds_slots *slots, float *taps)
+{
+    ds_bf16 rounded[9 * DS_HALF_BLOCK];
+    for (int64_t i = 0; i < DS_BLOCK; i++, taps += 9 * DS_BLOCK) {
+        slots->narrow(taps, rounded, 9, false);
+        slots->widen(rounded, taps, 9);
+    }
+}
+
 /* The weights of a group and `channels` input channels as u (36, columns / strip, channels,
    strip). */
 static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t group,
@@ -219,6 +229,8 @@ static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t
         int64_t width = ds_minimum(columns - strip, plan->slots->strip);
         for (int64_t in = 0; in < channels; in += DS_BLOCK) {
             gather_taps(conv, group * WINO_GROUP + j, first + in, taps);
+            if (conv->rounds)
+                round_taps(plan->slots, taps);
             if (in + DS_BLOCK < channels)
                 fetch_taps(conv, group * WINO_GROUP + j, first + in + DS_BLOCK);
             else if (j + DS_BLOCK < columns)
@@ -251,16 +263,48 @@ static place place_of(const winograd *plan, int64_t tile)
 }
 
 /* A tile that crosses the border or is enlarged, copied to tile (6, 6, 16). */
-static void gather_tile(const winograd *plan, const float *map, int64_t width, place p, float *tile)
+static void gather_tile(const winograd *plan, const ds_tensor *x, int64_t block, place p,
+                        float *tile)
 {
     const int32_t *row = plan->row + p.y, *column = plan->column + p.x;
+    const void *map = ds_pixel_at(x, block, 0);
+    const bool half = ds_is_half(x);
     for (int64_t i = 0; i < 6; i++)
-        for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK)
+        for (int64_t j = 0; j < 6; j++, tile += DS_BLOCK) {
+            const int64_t pixel = row[i] * x->shape.w + column[j];
             if (row[i] < 0 || column[j] < 0)
                 memset(tile, 0, DS_BLOCK * sizeof(float));
+            else if (!half)
+                memcpy(tile, (const float *)map + pixel * DS_BLOCK, DS_BLOCK * sizeof(float));
             else
-                memcpy(tile, map + (row[i] * width + column[j]) * DS_BLOCK,
-                       DS_BLOCK * sizeof(float));
+                for (int64_t lane = 0; lane < DS_BLOCK; lane++)
+                    tile[lane] = ds_widen(((const ds_bf16 *)map)[pixel * DS_HALF_BLOCK + lane]);
+        }
+}
+
+/* The input under a tile, and how many floats lie between its rows: where it lies, or in `copy`
+   (6, 6, 16). */
+static const float *read_tile(const work *w, int64_t block, place p, float *copy, int64_t *row)
+{
+    const winograd *plan = w->plan;
+    const ds_tensor *x = w->conv.x;
+    const ds_shape s = x->shape;
+    const int64_t top = p.y - plan->top, left = p.x - plan->left;
+    const bool inside =
+        w->conv.up == 1 && top >= 0 && left >= 0 && top + 6 <= s.h && left + 6 <= s.w;
+    const ds_area area = {top * s.w + left, 6, 6, s.w, 1};
+    *row = 6 * DS_BLOCK;
+    if (inside && !w->conv.rounds) {
+        *row = s.w * DS_BLOCK;
+        return ds_pixel_at(x, block, area.pixel);
+    }
+    if (inside)
+        ds_read_area(plan->slots, x, block, &area, copy);
+    else
+        gather_tile(plan, x, block, p, copy);
+    if (w->conv.rounds && !ds_is_half(x))
+        ds_round_operand(x, copy, copy, XI * DS_BLOCK);
+    return copy;
 }
 
 /* Where tile `slot` of 6 sixes tiles and a block of channels start in one of the 36 matrices of v,
@@ -277,20 +321,14 @@ static void transform_input(const work *w, int64_t first, int64_t count, int64_t
                             float *v)
 {
     const winograd *plan = w->plan;
-    ds_shape s = w->conv.x->shape;
-    float border[XI * DS_BLOCK];
+    float copy[XI * DS_BLOCK];
     for (int64_t block = 0; block < plan->in_blocks; block++)
         for (int64_t i = 0; i < count; i++) {
             place p = place_of(plan, ds_minimum(first + i, plan->tiles - 1));
-            int64_t y = p.y - plan->top, x = p.x - plan->left, slot = at + i;
-            const float *map = (const float *)w->conv.x->data +
-                               (p.n * plan->in_blocks + block) * s.h * s.w * DS_BLOCK;
-            float *to = v + v_at(plan, sixes, slot, block);
-            bool inside = w->conv.up == 1 && y >= 0 && x >= 0 && y + 6 <= s.h && x + 6 <= s.w;
-            if (!inside)
-                gather_tile(plan, map, s.w, p, border);
-            plan->slots->winograd_input(inside ? map + (y * s.w + x) * DS_BLOCK : border,
-                                        inside ? s.w * DS_BLOCK : 6 * DS_BLOCK, to, plan->v_stride);
+            int64_t row;
+            const float *tile = read_tile(w, p.n * plan->in_blocks + block, p, copy, &row);
+            plan->slots->winograd_input(tile, row, v + v_at(plan, sixes, at + i, block),
+                                        plan->v_stride);
         }
 }
 
@@ -302,28 +340,37 @@ static void transform_output(const work *w, int64_t first, int64_t count, int64_
     ds_shape s = w->conv.y->shape;
     int64_t begin = group * (WINO_GROUP / DS_BLOCK);
     int64_t end = ds_minimum(begin + WINO_GROUP / DS_BLOCK, plan->out_blocks);
+    float scratch[DS_END_MAPS * 4 * 4 * DS_BLOCK];
     for (int64_t block = begin; block < end; block++)
         for (int64_t i = 0; i < count; i++) {
             place p = place_of(plan, first + i);
-            int64_t at = (((p.n * plan->out_blocks + block) * s.h + p.y) * s.w + p.x) * DS_BLOCK;
-            ds_finish finish = ds_finish_at(&w->finish, at, block * DS_BLOCK);
+            ds_part part = {.n = p.n,
+                            .block = block,
+                            .blocks = 1,
+                            .area = {.pixel = p.y * s.w + p.x,
+                                     .rows = ds_minimum(4, s.h - p.y),
+                                     .columns = ds_minimum(4, s.w - p.x),
+                                     .row = s.w,
+                                     .column = 1}};
+            ds_opened to = ds_end_open(&w->end, &part, scratch);
             plan->slots->winograd_output(m + i * WINO_GROUP + (block - begin) * DS_BLOCK,
-                                         plan->m_stride, (float *)w->conv.y->data + at,
-                                         s.w * DS_BLOCK, (int)ds_minimum(4, s.h - p.y),
-                                         (int)ds_minimum(4, s.w - p.x), &finish);
+                                         plan->m_stride, to.y, to.row, (int)part.area.rows,
+                                         (int)part.area.columns, &to.finish);
+            ds_end_close(&w->end, &part, scratch);
         }
 }
 
 /* Pixels of a row under the block of tiles that starts at `first`, each `up` times. */
-static ds_lines row_lines(const winograd *plan, const float *map, ds_shape s, int64_t block,
-                          int64_t blocks, int64_t first, int64_t row, int64_t up)
+static ds_lines row_lines(const winograd *plan, const ds_tensor *map, int64_t block, int64_t first,
+                          int64_t row, int64_t up)
 {
     place p = place_of(plan, first);
     int64_t y = (p.y + row) / up, x = p.x / up;
-    if (!map || y >= s.h)
+    if (!map || y >= map->shape.h)
         return (ds_lines){0};
-    return (ds_lines){.at = map + (((p.n * blocks + block) * s.h + y) * s.w + x) * DS_BLOCK,
-                      .count = ds_minimum(plan->step * 4 / up, s.w - x)};
+    block += p.n * ds_blocks(map->shape.c);
+    return (ds_lines){.at = ds_pixel_at(map, block, y * map->shape.w + x),
+                      .count = ds_minimum(plan->step * 4 / up, map->shape.w - x)};
 }
 
 /* What to fetch during product xi of a group: the input of the next block, spread over all groups,
@@ -336,12 +383,11 @@ static void next_lines(const work *w, int64_t group, int64_t xi, int64_t first, 
     int64_t row = (at * rows + products - 1) / products;
     lines[0] = lines[1] = (ds_lines){0};
     if (next < plan->tiles && row * products < (at + 1) * rows)
-        lines[0] = row_lines(plan, w->conv.x->data, w->conv.x->shape, row / 4, plan->in_blocks,
-                             next, row % 4 + 2 - plan->top, w->conv.up);
+        lines[0] = row_lines(plan, w->conv.x, row / 4, next, row % 4 + 2 - plan->top, w->conv.up);
     int64_t block = group * (WINO_GROUP / DS_BLOCK) + xi / 8;
     if (xi < 32 && block < plan->out_blocks)
-        lines[1] = row_lines(plan, xi % 2 ? w->finish.addend : w->finish.gate, w->conv.y->shape,
-                             block, plan->out_blocks, first, xi / 2 % 4, 1);
+        lines[1] =
+            row_lines(plan, xi % 2 ? w->end.addend : w->end.gate, block, first, xi / 2 % 4, 1);
 }
 
 /* The products of a group for input channels [begin, begin + channels). */
@@ -459,7 +505,7 @@ static void run(ds_backend *backend, const ds_step *step)
     float *bias = step->workspace, *shared = bias + plan->out_blocks * DS_BLOCK;
     work w = {.plan = plan, .conv = ds_conv_of(step), .scratch = shared + shared_floats(plan)};
     ds_pad_bias(w.conv.bias, bias, plan->out_blocks);
-    w.finish = ds_finish_of(step, bias);
+    w.end = ds_end_of(plan->slots, step, bias);
     if (!plan->by_group) {
         w.u = plan->kept ? plan->kept : shared;
         if (!plan->kept)
@@ -476,4 +522,4 @@ static void run(ds_backend *backend, const ds_step *step)
 }
 
 const ds_kernel ds_cpu_conv2d_winograd = {
-    .accepts = accepts, .prepare = prepare, .run = run, .release = release};
+    .accepts = accepts, .prepare = prepare, .run = run, .release = release, .takes_half = true};
