@@ -11,7 +11,6 @@ typedef struct inner {
     const ds_tensor *outer[TENSORS]; /* NULL: none */
     ds_tensor tensors[TENSORS];
     bool copied[TENSORS]; /* into the workspace, where that of the kernel follows */
-    float *weights;       /* constant ones, rounded */
 } inner;
 
 static size_t copy_bytes(const ds_tensor *tensor)
@@ -37,8 +36,10 @@ static void describe(const ds_step *step, inner *self)
         self->tensors[i].measured = false;
         self->copied[i] = ds_is_half(self->outer[i]) || (i < 2 && ds_step_rounds(step));
     }
-    for (int i = 0; i < step->inputs; i++)
+    for (int i = 0; i < step->inputs; i++) {
         self->step.in[i] = &self->tensors[i];
+        self->step.constant[i] &= !self->copied[i];
+    }
     if (step->epilogue.addend)
         self->step.epilogue.addend = &self->tensors[ADDEND];
     if (step->epilogue.gate)
@@ -53,22 +54,6 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     return ds_cpu_find(backend, &self.step) != NULL;
 }
 
-/* Constant weights are rounded once. */
-static ds_code round_weights(ds_backend *backend, ds_step *step, inner *self, ds_status *status)
-{
-    ds_tensor *weights = &self->tensors[1];
-    if (!self->copied[1] || !step->constant[1])
-        return DS_OK;
-    const size_t bytes = ds_stored_bytes(weights);
-    if (ds_alloc_raw(backend->alloc, bytes, &self->weights, status) != DS_OK)
-        return status->code;
-    ds_round_operand(weights, weights->data, self->weights, ds_stored(weights));
-    weights->data = self->weights;
-    self->copied[1] = false;
-    step->prepared_bytes = bytes;
-    return DS_OK;
-}
-
 static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
 {
     inner *self = NULL;
@@ -76,14 +61,13 @@ static ds_code prepare(ds_backend *backend, ds_step *step, ds_status *status)
     describe(step, self);
     step->prepared = self;
     self->kernel = ds_cpu_find(backend, &self->step);
-    DS_TRY(round_weights(backend, step, self, status));
     if (self->kernel->prepare)
         DS_TRY(self->kernel->prepare(backend, &self->step, status));
     step->workspace_bytes = self->step.workspace_bytes;
     for (int i = 0; i < TENSORS; i++)
         if (self->copied[i])
             step->workspace_bytes += copy_bytes(&self->tensors[i]);
-    step->prepared_bytes += self->step.prepared_bytes;
+    step->prepared_bytes = self->step.prepared_bytes;
     step->variant = self->step.variant ? self->step.variant : "widened";
 exit:
     return status->code;
@@ -96,7 +80,7 @@ static void run(ds_backend *backend, const ds_step *step)
     for (int i = 0; i < TENSORS; i++) {
         ds_tensor *tensor = &self->tensors[i];
         const ds_tensor *outer = self->outer[i];
-        if (!outer || (i == 1 && self->weights))
+        if (!outer)
             continue;
         tensor->data = self->copied[i] ? (void *)work : outer->data;
         work += self->copied[i] ? copy_bytes(tensor) : 0;
@@ -116,8 +100,6 @@ static void release(ds_backend *backend, ds_step *step)
     inner *self = step->prepared;
     if (self && self->kernel && self->kernel->release)
         self->kernel->release(backend, &self->step);
-    if (self)
-        ds_release(backend->alloc, &self->weights);
     ds_release(backend->alloc, &step->prepared);
 }
 
