@@ -12,7 +12,7 @@ import test_ops
 from amx_emulator.build import CSRC, build, load
 from op_cases import BF16_ERROR, EPS
 from test_ops import CASES, cases
-from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, integers, network, styled
+from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gatys, gram, integers, network, pooled, styled
 
 from depthstyle.errors import NumericalError
 
@@ -119,13 +119,79 @@ def test_style_gradients_beside_other_readers(core, added):
     x, dy = (graph.input(name, shapes[name]) for name in ("x", "dy"))
     weight = graph.constant(integers(rng, (64, 40, 3, 3), 1))
     features = graph.activation(x)
-    style = graph.gram_backward(features, graph.input("dg", shapes["dg"], "plain"), scale=0.25)
+    style = graph.gram_backward(features, graph.input("dg", shapes["dg"], "plain"))
     dx = graph.add(graph.conv2d_backward_input(dy, weight, h=9, w=20, pad=1), style)
     outputs = [graph.add(dx, features)] if added == "features" else [dx, style]
     expected = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
     plan = graph.compile(outputs, cpu_level=LEVEL, threads=2, precision="bf16", poison=True)
     (line,) = steps(plan, "conv2d_backward_input")
     assert ("+ gram" in line) == (added == "features")
+    for found, wanted in zip(plan.run(feed), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "mixed"])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("end", ["none", "relu"])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "image out" not in name])
+def test_gradients_of_pools_are_read_from_what_was_pooled(core, name, end, threads, precision):
+    graph, outputs, feed = pooled(CONVOLUTIONS[name], end, core=core)
+    (expected,) = graph.compile(outputs, backend="ref", precision=precision).run(feed)
+    options = {"cpu_level": LEVEL, "threads": threads, "precision": precision, "poison": True}
+    plan = graph.compile(outputs, **options)
+    (line,) = steps(plan, "conv2d_backward_input")
+    assert "unpooled" in line
+    assert not steps(plan, "max_pool_backward") and not steps(plan, "activation_backward")
+    np.testing.assert_array_equal(plan.run(feed)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "window"),
+    [
+        ("image out", "relu", {}),
+        ("strided", "leaky_relu", {}),
+        ("no border", "relu", {"ceil": True}),
+        ("no border", "relu", {"kernel": 3}),
+        ("no border", "none", {"kernel": 3, "pad": 1}),
+        ("no border", "relu", {"stride": 3}),
+    ],
+)
+def test_gradients_of_pools_that_stay_a_step(core, name, end, window):
+    graph, outputs, feed = pooled(CONVOLUTIONS[name], end, core=core, **window)
+    (expected,) = graph.compile(outputs, backend="ref", precision="bf16").run(feed)
+    plan = graph.compile(outputs, cpu_level=LEVEL, threads=2, precision="bf16", poison=True)
+    assert "unpooled" not in plan.dump() and steps(plan, "max_pool_backward")
+    np.testing.assert_array_equal(plan.run(feed)[0], expected)
+
+
+def raw_pool(core, gate: str):
+    """Return the last ops of `pooled` alone, of zeros of both signs, plus what was pooled."""
+    rng = np.random.default_rng(17)
+    graph = core.Graph()
+    shapes = {"dy": (2, 40, 5, 11), "x": (2, 40, 11, 23), "gate": (2, 40, 11, 23)}
+    feed = {name: integers(rng, shape, 1) for name, shape in shapes.items()}
+    feed["x"] = np.copysign(np.maximum(feed["x"], 0), rng.standard_normal(shapes["x"]))
+    feed["x"] = feed["x"].astype(np.float32)
+    dy, x, other = (graph.input(name, shape) for name, shape in shapes.items())
+    x = graph.activation(x, kind="leaky_relu", alpha=1.0)  # in memory that others may take over
+    pool = dx = graph.max_pool_backward(dy, x, kernel=2, stride=2)
+    if gate:
+        dx = graph.activation_backward(dx, {"x": x, "gate": other}[gate])
+    weight = graph.constant(integers(rng, (40, 40, 3, 3), 1))
+    dx = graph.conv2d_backward_input(dx, weight, h=11, w=23, pad=1)
+    return graph, [graph.add(dx, x), pool], feed
+
+
+@pytest.mark.parametrize(
+    ("gate", "count", "unpooled"),
+    [("", 1, True), ("x", 1, True), ("gate", 1, False), ("", 2, False), ("x", 2, False)],
+)
+def test_pools_with_zeros_of_both_signs_other_gates_and_other_readers(core, gate, count, unpooled):
+    graph, outputs, feed = raw_pool(core, gate)
+    expected = graph.compile(outputs[:count], backend="ref", precision="bf16").run(feed)
+    options = {"cpu_level": LEVEL, "threads": 2, "precision": "bf16", "poison": True}
+    plan = graph.compile(outputs[:count], **options)
+    assert ("unpooled" in plan.dump()) == unpooled
     for found, wanted in zip(plan.run(feed), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
@@ -153,14 +219,16 @@ def test_forward_in_mixed_precision(core, case, monkeypatch):
     assert (np.abs(found - expected) - bound - 3 * 2.0**-18 * size).max() <= 0
 
 
+@pytest.mark.parametrize("pool", ["avg_pool", "max_pool"])
 @pytest.mark.parametrize("precision", ["bf16", "mixed"])
-def test_iteration(core, precision):
+def test_iteration(core, precision, pool):
     """Near the definition: its sums are rounded in another order; equal for any threads."""
-    graph, outputs, feed = gatys(core)
+    graph, outputs, feed = gatys(core, pool)
     expected = graph.compile(outputs, backend="ref", precision=precision).run(feed)
     options = {"cpu_level": LEVEL, "precision": precision}
     plans = [graph.compile(outputs, threads=n, **options) for n in (1, 2, 5)]
     assert len(steps(plans[0], "gram_backward")) == 1  # of the last layer
+    assert not steps(plans[0], "max_pool_backward")
     found = [plan.run(feed) for plan in plans]
     for a, b in zip(found[0], expected, strict=True):
         assert test_ops.relative_error(a, b) < BF16_ERROR

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from levels import BF16_LEVELS
-from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gram, network
+from tile_cases import CONVOLUTIONS, ENDS, GRAMS, gram, network, pooled
 
 from depthstyle import _core
 
@@ -42,6 +42,12 @@ def test_beginnings_and_ends(name, end, level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_weights_that_are_inputs(level):
     check(network(CONVOLUTIONS["strided"], constant=False), level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", ["strided", "1x1 with a tail", "large kernel"])
+def test_gradients_of_pools(name, level):
+    check(pooled(CONVOLUTIONS[name]), level)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -140,7 +140,30 @@ def styled(convolution: Convolution, end: str = "relu", bits=(6, 11), core=_core
     return graph, graph.gradient(functools.reduce(graph.add, losses), [x]), feed
 
 
-def gatys(core=_core):
+def pooled(convolution: Convolution, end: str = "relu", core=_core, **window):
+    """Return a gradient through a max pool and a convolution: graph, outputs, what to feed.
+
+    What is pooled has few values, so that windows have several largest ones: the convolution's
+    result, which is zero, plus ``addend``. ``end`` is what is between that and the pool.
+    """
+    rng = np.random.default_rng(16)
+    channels, out, height, width, kernel, attrs = convolution
+    graph = core.Graph()
+    feed = {"x": np.zeros((2, channels, height, width), np.float32)}
+    x = graph.input("x", feed["x"].shape)
+    weight = graph.constant(integers(rng, (out, channels, kernel, kernel)))
+    y = graph.conv2d(x, weight, **attrs)
+    feed["addend"] = integers(rng, y.shape)
+    y = graph.add(y, graph.input("addend", y.shape))
+    if end in ACTIVATIONS:
+        y = graph.activation(y, kind=end, alpha=0.25)
+    y = graph.max_pool(y, **({"kernel": 2, "stride": 2} | window))
+    feed["seed"] = integers(rng, y.shape)
+    loss = graph.sum_to(graph.multiply(y, graph.input("seed", y.shape)))
+    return graph, graph.gradient(loss, [x]), feed
+
+
+def gatys(core=_core, pool: str = "avg_pool"):
     """Return an iteration of Gatys: graph, outputs (loss, gradient to the image), what to feed.
 
     As in VGG, a Gram matrix of each first convolution of two, and a pool behind the second.
@@ -156,7 +179,7 @@ def gatys(core=_core):
         x = graph.conv2d(x, graph.constant(weight), graph.constant(bias), pad=1)
         x = graph.activation(x)
         if layer % 2:
-            x = graph.avg_pool(x)
+            x = getattr(graph, pool)(x)
             continue
         gram = graph.gram(x, scale=1 / (x.shape[2] * x.shape[3]))
         target = graph.constant(rng.uniform(0, 1, gram.shape))

@@ -14,7 +14,7 @@
    the activation whose output gate is. Written as one pass over the output, which may lie in the
      buffer of the addend unless the kernel is `apart`: read a value before writing it. */
 typedef struct ds_epilogue {
-    const ds_tensor *features; /* shape and kind of out, never the addend; NULL: none */
+    const ds_tensor *features; /* shape and kind of out; NULL: none */
     const ds_tensor *dg;       /* (N, 1, C, C) */
     double scale;
     const ds_tensor *addend; /* as out; NULL: none */
@@ -26,7 +26,8 @@ typedef struct ds_epilogue {
 
 /* What a plan may hang on a convolution's input: in[0] is read as if it went through an instance
    norm and an activation, each of its pixels were then repeated up x up times, and the result had a
-   border of `mode`. */
+   border of `mode`; or, of a convolution backward, as the gradient to what was pooled to its size
+   by the largest of 2x2 pixels, whole windows only. */
 typedef struct ds_prologue {
     bool active;                   /* any of it */
     const int64_t *norm;           /* attributes of the instance norm; NULL: none */
@@ -35,8 +36,10 @@ typedef struct ds_prologue {
     int activation;                /* DS_RELU ... */
     double alpha;
     int64_t up;
-    int64_t top, left; /* further than the op's own pad, which is 0 where these are not */
-    int64_t mode;      /* DS_PAD_ZERO ... */
+    int64_t top, left;       /* further than the op's own pad, which is 0 where these are not */
+    int64_t mode;            /* DS_PAD_ZERO ... */
+    const ds_tensor *pooled; /* what was pooled, (N, C, H, W); NULL: there was no pool */
+    bool rectified;          /* a ReLU made that, and what is read is the gradient to its input */
 } ds_prologue;
 
 /* One kernel call. Tensors stay at their address from prepare to the last run, their data is
@@ -94,7 +97,8 @@ typedef struct ds_kernel {
     unsigned in_place; /* bit i: out may lie in the buffer of input i */
     bool apart;        /* out may not lie in the buffer of the addend */
     bool takes_half;   /* it reads and writes bf16 tensors itself; a backend asks no other */
-    bool adds_gram;    /* it takes ends with features; a plan gives no other such an end */
+    bool adds_gram;    /* it takes ends with features; a plan gives no other such an end, */
+    bool unpools;      /* nor a beginning with what was pooled if this is not set */
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);

@@ -39,11 +39,13 @@ static ds_code print_step(const ds_plan *plan, size_t i, text *t, ds_status *sta
                  i, ds_ops[step->op].name, step->variant ? step->variant : plan->backend->name,
                  (long long)s.n, (long long)s.c, (long long)s.h, (long long)s.w,
                  step->out->dtype == DS_BF16 ? " bf16" : "",
-                 step->prologue.active ? " through" : "", step->prologue.norm ? " norm" : "",
-                 step->epilogue.features ? " + gram" : "", step->epilogue.addend ? " + addend" : "",
-                 step->epilogue.active ? " + act" : "", step->epilogue.gate ? " gated" : "",
-                 step->out->measured ? " measured" : "", place->offset, place->bytes,
-                 place->owner == plan->order[i] ? "" : " in place");
+                 step->prologue.pooled   ? " unpooled"
+                 : step->prologue.active ? " through"
+                                         : "",
+                 step->prologue.norm ? " norm" : "", step->epilogue.features ? " + gram" : "",
+                 step->epilogue.addend ? " + addend" : "", step->epilogue.active ? " + act" : "",
+                 step->epilogue.gate ? " gated" : "", step->out->measured ? " measured" : "",
+                 place->offset, place->bytes, place->owner == plan->order[i] ? "" : " in place");
 }
 
 ds_code ds_plan_dump(const ds_plan *plan, char **out, ds_status *status)

@@ -1,7 +1,8 @@
 /* Fusion: a node takes in the element-wise nodes behind it as long as nobody else reads what lies
    between, and as long as the backend has a kernel that computes them in its last pass. What it
    adds it may compute itself where that is the gradient of a Gram matrix. In the same way a
-   convolution takes in a border, a nearest enlargement and an instance norm in front of it. */
+   convolution takes in a border, a nearest enlargement and an instance norm in front of it, and
+   backward the gradient of a max pool. */
 #include "core/plan_impl.h"
 
 typedef struct readers {
@@ -35,7 +36,8 @@ static bool regroup(ds_plan *plan, ds_id id, const ds_group *group)
     ds_group_step(plan, id, &step);
     const ds_kernel *kernel = plan->backend->find(plan->backend, &step);
     const bool found = kernel && (!step.epilogue.features || kernel->adds_gram) &&
-                       (!step.prologue.norm || kernel->normalises);
+                       (!step.prologue.norm || kernel->normalises) &&
+                       (!step.prologue.pooled || kernel->unpools);
     if (!found)
         plan->groups[id] = before;
     return found;
@@ -79,6 +81,43 @@ static void reach_back(ds_plan *plan, const readers *of, ds_id id)
     }
 }
 
+/* Whether a node is the gradient of a max pool of 2x2 pixels, all of whose windows are whole. */
+static bool is_unpooling(const ds_plan *plan, const ds_node *node)
+{
+    if (node->op != DS_OP_max_pool_backward)
+        return false;
+    const ds_max_pool_backward_attr attr = DS_ATTR(max_pool_backward, node->attr);
+    const ds_shape y = plan->graph.nodes[node->in[0]].out.shape, x = node->out.shape;
+    return attr.kernel == 2 && attr.stride == 2 && attr.pad == 0 && y.h == x.h / 2 &&
+           y.w == x.w / 2;
+}
+
+/* Lets a backward convolution read the gradient of a max pool, and of a ReLU before that, as they
+   follow from the pool's own input and output gradient. */
+static void reach_pool(ds_plan *plan, const readers *of, ds_id id)
+{
+    const ds_node *nodes = plan->graph.nodes;
+    ds_group larger = plan->groups[id];
+    const ds_id last = larger.source;
+    ds_id pool = last;
+    if (nodes[id].op != DS_OP_conv2d_backward_input)
+        return;
+    if (nodes[last].op == DS_OP_activation_backward)
+        pool = nodes[last].in[0];
+    const ds_node *node = &nodes[pool];
+    const bool gated = pool != last;
+    if (!is_unpooling(plan, node) || !is_private(plan, of, pool) || !is_private(plan, of, last) ||
+        plan->tensors[last].dtype != plan->tensors[node->in[0]].dtype ||
+        (gated && (nodes[last].in[1] != node->in[1] ||
+                   DS_ATTR(activation_backward, nodes[last].attr).kind != DS_RELU)))
+        return;
+    larger.source = node->in[0];
+    larger.pooled = node->in[1];
+    larger.prologue = (ds_prologue){.active = true, .up = 1, .rectified = gated};
+    if (regroup(plan, id, &larger))
+        plan->absorbed[pool] = plan->absorbed[last] = true;
+}
+
 /* The group of `last` enlarged by the node `next` that reads it; false where that has no form. */
 static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id next,
                    ds_group *larger)
@@ -91,10 +130,7 @@ static bool extend(const ds_plan *plan, const ds_group *group, ds_id last, ds_id
     if (node->op == DS_OP_add && group->addend == DS_NONE && node->in[0] != node->in[1]) {
         larger->addend = node->in[0] == last ? node->in[1] : node->in[0];
         const ds_tensor *addend = &plan->graph.nodes[larger->addend].out;
-        const bool feature =
-            group->gram != DS_NONE && plan->graph.nodes[group->gram].in[0] == larger->addend;
-        return ds_same_shape(addend->shape, node->out.shape) && addend->kind == node->out.kind &&
-               !feature;
+        return ds_same_shape(addend->shape, node->out.shape) && addend->kind == node->out.kind;
     }
     if (node->op == DS_OP_activation) {
         const ds_activation_attr attr = DS_ATTR(activation, node->attr);
@@ -155,7 +191,8 @@ static void take_norm(ds_plan *plan, const readers *of, ds_id id)
     ds_group larger = plan->groups[id];
     const ds_id source = larger.source;
     const ds_op op = plan->graph.nodes[larger.primary].op;
-    if ((op != DS_OP_conv2d && op != DS_OP_conv2d_backward_input) || !is_private(plan, of, source))
+    if ((op != DS_OP_conv2d && op != DS_OP_conv2d_backward_input) || larger.pooled != DS_NONE ||
+        !is_private(plan, of, source))
         return;
     const ds_group *front = &plan->groups[source];
     const ds_node *norm = &plan->graph.nodes[front->primary];
@@ -185,8 +222,10 @@ ds_code ds_plan_fuse(ds_plan *plan, ds_status *status)
     DS_TRY(ds_alloc_zeroed(plan->alloc, plan->nodes * sizeof *of, &of, status));
     count_readers(plan, of);
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
-        if (plan->needed[id])
+        if (plan->needed[id]) {
             reach_back(plan, of, id);
+            reach_pool(plan, of, id);
+        }
     for (ds_id id = 0; (size_t)id < plan->nodes; id++)
         if (plan->needed[id] && !ds_is_leaf(plan->graph.nodes[id].op) &&
             plan->groups[id].primary == id && !plan->absorbed[id])

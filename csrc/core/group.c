@@ -19,6 +19,8 @@ int ds_group_inputs(const ds_plan *plan, ds_id id, ds_id in[DS_GROUP_INPUTS])
     const ds_node *norm = group->norm == DS_NONE ? NULL : &plan->graph.nodes[group->norm];
     for (int i = 1; norm && i < norm->inputs; i++)
         in[count++] = norm->in[i];
+    if (group->pooled != DS_NONE)
+        in[count++] = group->pooled;
     if (group->gram != DS_NONE) {
         in[count++] = plan->graph.nodes[group->gram].in[0];
         in[count++] = plan->graph.nodes[group->gram].in[1];
@@ -42,6 +44,8 @@ void ds_group_step(const ds_plan *plan, ds_id id, ds_step *step)
                       .epilogue = {.active = group->active,
                                    .activation = group->activation,
                                    .alpha = group->alpha}};
+    if (group->pooled != DS_NONE)
+        step->prologue.pooled = &plan->tensors[group->pooled];
     if (group->gram != DS_NONE) {
         const ds_node *gram = &plan->graph.nodes[group->gram];
         step->epilogue.features = &plan->tensors[gram->in[0]];

@@ -55,6 +55,9 @@ static bool may_overwrite(const ds_plan *plan, ds_id id, int32_t step)
 {
     const ds_group *group = &plan->groups[plan->order[step]];
     const ds_node *primary = &plan->graph.nodes[group->primary];
+    if (id == group->pooled ||
+        (group->gram != DS_NONE && id == plan->graph.nodes[group->gram].in[0]))
+        return false;
     for (int i = 0; i < primary->inputs; i++) {
         const ds_id in = i == 0 ? group->source : primary->in[i];
         if (in == id && !(plan->kernels[step]->in_place >> i & 1))

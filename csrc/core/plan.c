@@ -23,6 +23,7 @@ static void describe_tensors(ds_plan *plan)
         plan->groups[id] = (ds_group){.primary = id,
                                       .source = node->inputs ? node->in[0] : DS_NONE,
                                       .norm = DS_NONE,
+                                      .pooled = DS_NONE,
                                       .gram = DS_NONE,
                                       .addend = DS_NONE,
                                       .gate = DS_NONE};

@@ -14,6 +14,7 @@ typedef struct ds_group {
     ds_id source; /* what the primary's first input is made from, or that input itself */
     ds_prologue prologue;
     ds_id norm;         /* the instance norm of the prologue; DS_NONE: none */
+    ds_id pooled;       /* whose pool's gradient is in front of the primary; DS_NONE: none */
     ds_id gram;         /* a gram_backward whose result is added; DS_NONE: none */
     ds_id addend, gate; /* DS_NONE: none */
     bool active;
@@ -21,8 +22,9 @@ typedef struct ds_group {
     double alpha;
 } ds_group;
 
-/* Inputs of a group: those of the primary, gamma and beta, features and dG, addend, gate. */
-enum { DS_GROUP_INPUTS = DS_MAX_INPUTS + 6 };
+/* Inputs of a group: those of the primary, gamma and beta, what was pooled, features and dG,
+   addend, gate. */
+enum { DS_GROUP_INPUTS = DS_MAX_INPUTS + 7 };
 
 typedef struct ds_place {
     ds_id owner;   /* the node whose memory this one lies in; itself unless in place */

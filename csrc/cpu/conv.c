@@ -35,7 +35,7 @@ ds_conv ds_conv_of(const ds_step *step)
         return conv;
     }
     ds_conv2d_backward_input_attr a = DS_ATTR(conv2d_backward_input, step->attr);
-    return CONV(a, .backward = true);
+    return CONV(a, .backward = true, .pooled = step->prologue.pooled);
 }
 
 bool ds_finish_accepts(const ds_step *step)

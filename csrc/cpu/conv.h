@@ -22,9 +22,10 @@ typedef struct ds_conv {
     bool backward;
     bool rounds;                      /* its operands, see ds_round_operand */
     int64_t stride, dilation, groups; /* the step's own */
-    int64_t top, left; /* border before the first row and column of x; backward: of dx */
-    int64_t mode;      /* of the border; backward: DS_PAD_ZERO */
-    int64_t up;        /* each pixel of x stands for up x up pixels inside the border */
+    int64_t top, left;       /* border before the first row and column of x; backward: of dx */
+    int64_t mode;            /* of the border; backward: DS_PAD_ZERO */
+    int64_t up;              /* each pixel of x stands for up x up pixels inside the border */
+    const ds_tensor *pooled; /* or x is what a max pool of this made of it, see ds_prologue */
 } ds_conv;
 
 ds_conv ds_conv_of(const ds_step *step);

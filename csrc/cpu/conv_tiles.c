@@ -16,7 +16,8 @@
    with twice as many where the map is of bf16 itself, or an image, which is split anyway.
 
    The gradient of a Gram matrix that is added to the result is computed as one more kernel position
-   of other pixels, those of the features, which an item copies too (conv_tiles_gram.c). */
+   of other pixels, those of the features, which an item copies too (conv_tiles_gram.c). A gradient
+   that went back through a max pool is made when it is copied, of that to the pool's result. */
 #include "cpu/conv_tiles.h"
 
 #include "cpu/norm.h"
@@ -45,6 +46,7 @@ typedef struct work {
     ds_finish finish;
     const ds_epilogue *epilogue;
     norm norm;
+    bool rectified; /* of the prologue */
     const ds_bf16 *weights;
     float *statistics; /* as ds_tile_statistics_at; NULL: y is not measured */
     unsigned char *scratch;
@@ -77,7 +79,8 @@ static bool accepts(const ds_backend *backend, const ds_step *step)
     bool pays = backend->level == DS_CPU_AMX
                     ? ds_step_rounds(step) || step->splits
                     : ds_step_rounds(step) && pays_on_vectors(backend, step, &conv);
-    if (step->epilogue.features && !adds_gram(backend, &conv))
+    if ((step->epilogue.features && !adds_gram(backend, &conv)) ||
+        (conv.pooled && !ds_is_half(conv.x)))
         return false;
     if (step->prologue.norm && !ds_is_blocked(conv.x))
         return false;
@@ -111,6 +114,8 @@ typedef struct source {
     int64_t rows, pixels;
     int64_t apart; /* values from a block's copy to the next one's */
     norm norm;
+    const ds_tensor *pooled; /* of which the map is a pool's gradient, or NULL */
+    bool rectified;
 } source;
 
 /* The map as it lies: block 0 of picture n. */
@@ -124,14 +129,40 @@ static const void *input_at(const ds_tensor *x, int64_t n, int64_t block)
     return (const float *)x->data + n * s.c * s.h * s.w;
 }
 
+static int64_t row_bytes(const ds_tensor *map)
+{
+    return map->shape.w * ds_block_lanes(map) * (int64_t)ds_dtype_bytes(map->dtype);
+}
+
+/* Lets `copy` read row `row` of a block; false where that is all zero. */
+static bool find_row(const source *from, int64_t n, int64_t block, int64_t row, ds_tile_copy *copy)
+{
+    const ds_tensor *x = from->map, *pooled = from->pooled;
+    int64_t y = pooled ? row / 2 : row;
+    if (row < 0 || y >= x->shape.h)
+        return false;
+    copy->row = (const unsigned char *)input_at(x, n, block) + y * row_bytes(x);
+    if (!pooled)
+        return true;
+    ds_shape s = pooled->shape;
+    const unsigned char *map = input_at(pooled, n, block);
+    copy->windows = (ds_tile_windows){.x = map + row * row_bytes(pooled),
+                                      .beside = map + (row ^ 1) * row_bytes(pooled),
+                                      .below = row % 2,
+                                      .half = ds_is_half(pooled),
+                                      .plane = s.h * s.w * DS_BLOCK,
+                                      .channels = s.c - block * DS_HALF_BLOCK,
+                                      .count = x->shape.w,
+                                      .rectified = from->rectified};
+    return true;
+}
+
 static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, ds_bf16 *to)
 {
     const ds_tensor *x = from->map;
     ds_shape s = x->shape;
     bool half = ds_is_half(x), image = plan->lanes == DS_IMAGE_LANES;
     int64_t row_values = plan->length * plan->lanes, low = from->blocks * from->apart;
-    int64_t line = s.w * (half ? DS_HALF_BLOCK * (int64_t)sizeof(ds_bf16)
-                               : (image ? 1 : DS_BLOCK) * (int64_t)sizeof(float));
     ds_tile_copy copy = {.column = from->column,
                          .pixels = from->pixels,
                          .half = half,
@@ -141,7 +172,6 @@ static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, d
                          .high = from->norm.end.high,
                          .plane = s.h * s.w * (image ? 1 : DS_BLOCK)};
     for (int64_t block = 0; block < from->blocks; block++) {
-        const unsigned char *map = input_at(x, n, block);
         copy.channels = s.c - block * DS_HALF_BLOCK;
         if (from->norm.scale) {
             copy.scale = from->norm.scale + n * ds_lanes(x) + block * DS_HALF_BLOCK;
@@ -150,8 +180,7 @@ static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, d
         for (int64_t i = 0; i < from->rows; i++) {
             copy.to = to + block * from->apart + i * row_values;
             copy.low = from->parts > 1 ? copy.to + low : NULL;
-            copy.row = map + from->row[i] * line;
-            if (from->row[i] >= 0) {
+            if (find_row(from, n, block, from->row[i], &copy)) {
                 plan->slots->copy(&copy);
                 continue;
             }
@@ -162,7 +191,7 @@ static void copy_rows(const ds_tile_plan *plan, const source *from, int64_t n, d
     }
 }
 
-/* The input, and the features whose Gram matrix has a gradient. */
+/* The input, or what it is made of, and the features whose Gram matrix has a gradient. */
 static void copy_inputs(const work *w, const place *item, ds_bf16 *to)
 {
     const ds_tile_plan *plan = w->plan;
@@ -176,7 +205,9 @@ static void copy_inputs(const work *w, const place *item, ds_bf16 *to)
                       .column = plan->column + ds_tile_apart(plan, item->x),
                       .rows = plan->count,
                       .pixels = plan->length,
-                      .apart = plan->count * row_values};
+                      .apart = plan->count * row_values,
+                      .pooled = w->conv.pooled,
+                      .rectified = w->rectified};
     copy_rows(plan, &x, item->n, to);
     if (!gram->blocks)
         return;
@@ -407,8 +438,11 @@ static void run(ds_backend *backend, const ds_step *step)
     float *bias = step->workspace;
     unsigned char *after = (unsigned char *)step->workspace + bias_bytes(plan);
     ds_bf16 *weights = plan->kept ? plan->kept : (ds_bf16 *)(void *)after;
-    work w = {
-        .plan = plan, .conv = ds_conv_of(step), .epilogue = &step->epilogue, .weights = weights};
+    work w = {.plan = plan,
+              .conv = ds_conv_of(step),
+              .epilogue = &step->epilogue,
+              .rectified = step->prologue.rectified,
+              .weights = weights};
     if (!plan->kept) {
         ds_tile_pack_weights(backend, plan, &w.conv, weights);
         after += weight_bytes(plan);
@@ -442,4 +476,5 @@ const ds_kernel ds_cpu_conv2d_tiles = {.accepts = accepts,
                                        .takes_half = true,
                                        .adds_gram = true,
                                        .normalises = true,
+                                       .unpools = true,
                                        .measures = measures};

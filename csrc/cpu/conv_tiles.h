@@ -70,6 +70,12 @@ int64_t ds_tile_weight_values(const ds_tile_plan *plan);
 void ds_tile_pack_weights(ds_backend *backend, const ds_tile_plan *plan, const ds_conv *conv,
                           ds_bf16 *packed);
 
+/* A map of the size that the convolution reads: x, or what a pool made x of. */
+static inline const ds_tensor *ds_tile_input(const ds_conv *conv)
+{
+    return conv->pooled ? conv->pooled : conv->x;
+}
+
 /* conv_tiles_gram.c, in this order: the sizes; the kernel position behind all others; S of picture
    n in every run. */
 void ds_tile_gram_size(ds_tile_plan *plan, const ds_epilogue *epilogue);

@@ -219,7 +219,7 @@ static void set_sizes(ds_tile_plan *plan, const ds_step *step, ds_conv *conv, in
 {
     plan->x = conv->x->shape;
     plan->y = conv->y->shape;
-    plan->pointwise = is_pointwise(conv) && !step->epilogue.features && !step->prologue.norm;
+    plan->pointwise = is_pointwise(conv) && !step->epilogue.features && !step->prologue.active;
     if (plan->pointwise) {
         plan->x = in_columns(plan->x);
         plan->y = in_columns(plan->y);
@@ -312,12 +312,12 @@ static ds_code make_lists(ds_backend *backend, ds_tile_plan *plan, const ds_conv
     ds_position *position = NULL;
     cell *cells = NULL;
     int64_t above, before, last;
+    ds_shape x = ds_tile_input(conv)->shape;
     ds_reach(conv, conv->top, w.h, 0, 0, &above, &last);
     ds_reach(conv, conv->left, w.w, 0, 0, &before, &last);
-    DS_TRY(ds_list_pixels(backend->alloc, conv, above, plan->skip, rows, conv->x->shape.h,
-                          &plan->row, status));
-    DS_TRY(ds_list_pixels(backend->alloc, conv, before, plan->skip, columns, conv->x->shape.w,
-                          &plan->column, status));
+    DS_TRY(ds_list_pixels(backend->alloc, conv, above, plan->skip, rows, x.h, &plan->row, status));
+    DS_TRY(ds_list_pixels(backend->alloc, conv, before, plan->skip, columns, x.w, &plan->column,
+                          status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, phases * sizeof(ds_tile_phase), &plan->phase, status));
     DS_TRY(ds_alloc_zeroed(backend->alloc, taps * sizeof(ds_tile_spot), &plan->spot, status));
     DS_TRY(ds_alloc_raw(backend->alloc, most * sizeof(ds_tile_tap), &plan->tap, status));

@@ -78,6 +78,18 @@ typedef struct ds_tile_product {
     float *sum;          /* (4, 16 pixels, 16 columns), rows beyond `rows` are undefined */
 } ds_tile_product;
 
+/* A row of a map that was pooled by the largest of 2x2 pixels. */
+typedef struct ds_tile_windows {
+    const void *x;      /* the row; NULL: there was no pool */
+    const void *beside; /* the other row of its windows */
+    bool below;         /* it is the second row of its windows */
+    bool half;          /* the rows are of bf16 */
+    int64_t plane;      /* else floats from one block of 16 channels to the next, */
+    int64_t channels;   /* of which there are so many from the first block on */
+    int64_t count;      /* windows */
+    bool rectified;     /* only values above 0 have a gradient */
+} ds_tile_windows;
+
 /* Rows of a convolution's input are copied with their border, as bf16. */
 typedef struct ds_tile_copy {
     const int32_t *column; /* (pixels) the pixel of the row to copy, -1: zero */
@@ -91,8 +103,10 @@ typedef struct ds_tile_copy {
     const float *scale, *shift; /* (32), or (16) where there are so few channels; NULL: as it is */
     bool active;
     float slope, high;
-    ds_bf16 *to;  /* (pixels, 32); image: (pixels, 2 parts, 4) */
-    ds_bf16 *low; /* what the rounding to `to` lost, rounded; NULL: not wanted */
+    ds_bf16 *to;             /* (pixels, 32); image: (pixels, 2 parts, 4) */
+    ds_bf16 *low;            /* what the rounding to `to` lost, rounded; NULL: not wanted */
+    ds_tile_windows windows; /* if there are any, the row is of their gradients, of bf16, and what
+                                is copied, by their columns, is that of the pixels in them */
 } ds_tile_copy;
 
 typedef struct ds_tile_slots {

@@ -151,9 +151,83 @@ static TARGET void ds_tile_copy_image(const ds_tile_copy *c)
     }
 }
 
+/* bf16 as integers of the same order; both zeros become 0. */
+static inline TARGET __m512i ds_tile_order(const void *pixel)
+{
+    const __m512i bits = _mm512_loadu_si512(pixel);
+    return _mm512_mask_sub_epi16(bits, _mm512_movepi16_mask(bits), _mm512_set1_epi16((short)0x8000),
+                                 bits);
+}
+
+/* The channels in which the first pixel of this row and a window, and in which the second, is the
+   first largest of the window's four. */
+static inline TARGET void ds_tile_largest_half(const ds_tile_windows *w, int64_t window,
+                                               __mmask32 largest[2])
+{
+    const int64_t at = window * 2 * DS_TILE_DEPTH;
+    const ds_bf16 *x = (const ds_bf16 *)w->x + at, *beside = (const ds_bf16 *)w->beside + at;
+    const __m512i first = ds_tile_order(x), second = ds_tile_order(x + DS_TILE_DEPTH);
+    const __m512i other =
+        _mm512_max_epi16(ds_tile_order(beside), ds_tile_order(beside + DS_TILE_DEPTH));
+    const __m512i most = _mm512_max_epi16(first, second);
+    __mmask32 here =
+        w->below ? _mm512_cmpgt_epi16_mask(most, other) : _mm512_cmpge_epi16_mask(most, other);
+    if (w->rectified)
+        here &= _mm512_cmpgt_epi16_mask(most, _mm512_setzero_si512());
+    largest[0] = here & _mm512_cmpge_epi16_mask(first, second);
+    largest[1] = here & ~largest[0];
+}
+
+static inline TARGET void ds_tile_largest_float(const ds_tile_windows *w, int64_t window,
+                                                __mmask32 largest[2])
+{
+    largest[0] = largest[1] = 0;
+    for (int half = 0; half < 2 && half * DS_TILE_ROWS < w->channels; half++) {
+        const int64_t at = half * w->plane + window * 2 * DS_TILE_ROWS;
+        const float *x = (const float *)w->x + at, *beside = (const float *)w->beside + at;
+        const __m512 first = _mm512_loadu_ps(x), second = _mm512_loadu_ps(x + DS_TILE_ROWS);
+        const __m512 other =
+            _mm512_max_ps(_mm512_loadu_ps(beside), _mm512_loadu_ps(beside + DS_TILE_ROWS));
+        const __m512 most = _mm512_max_ps(first, second);
+        __mmask32 here = w->below ? _mm512_cmp_ps_mask(most, other, _CMP_GT_OQ)
+                                  : _mm512_cmp_ps_mask(most, other, _CMP_GE_OQ);
+        if (w->rectified)
+            here &= _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
+        const __mmask32 left = here & _mm512_cmp_ps_mask(first, second, _CMP_GE_OQ);
+        largest[0] |= left << half * DS_TILE_ROWS;
+        largest[1] |= (here & ~left) << half * DS_TILE_ROWS;
+    }
+}
+
+static TARGET void ds_tile_copy_unpooled(const ds_tile_copy *c)
+{
+    const ds_tile_windows *w = &c->windows;
+    ds_bf16 *to = c->to;
+    for (int64_t i = 0; i < c->pixels; i++, to += DS_TILE_DEPTH) {
+        const int64_t column = c->column[i], window = column / 2;
+        __m512i dy = _mm512_setzero_si512();
+        __mmask32 largest[2] = {0, 0};
+        if (column >= 0 && window < w->count) {
+            dy = _mm512_loadu_si512((const ds_bf16 *)c->row + window * DS_TILE_DEPTH);
+            if (w->half)
+                ds_tile_largest_half(w, window, largest);
+            else
+                ds_tile_largest_float(w, window, largest);
+        }
+        _mm512_storeu_si512(to, _mm512_maskz_mov_epi16(largest[column & 1], dy));
+        if (column % 2 || i + 1 == c->pixels || c->column[i + 1] != column + 1)
+            continue;
+        i++;
+        to += DS_TILE_DEPTH;
+        _mm512_storeu_si512(to, _mm512_maskz_mov_epi16(largest[1], dy));
+    }
+}
+
 static TARGET void ds_tile_copy_row(const ds_tile_copy *c)
 {
-    if (c->half && c->scale)
+    if (c->windows.x)
+        ds_tile_copy_unpooled(c);
+    else if (c->half && c->scale)
         ds_tile_copy_normalised(c);
     else if (c->half)
         ds_tile_copy_half(c);
