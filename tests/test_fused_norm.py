@@ -171,7 +171,7 @@ FRONTS = {
     "1x1": ("relu", 1, None, {"kernel": 1}),
     "same size": ("relu", 1, (1, 1, 1, 1, "reflect"), {}),
 }
-VECTORS = ("gamma and beta", "gamma", "neither")
+VECTORS = ("both", "gamma", "neither")
 
 
 def read(graph, node, front):
@@ -215,6 +215,7 @@ def test_convolutions_normalise_what_they_read(engine, front, vectors, precision
     channels = z.shape[1]
     affine = [constant(graph, rng, (1, channels, 1, 1), mean, 0.3) for mean in (1, 0)]
     affine = affine[: len(VECTORS) - 1 - VECTORS.index(vectors)]
+    affine = [graph.affine(vector, scale=2.0, shift=0.5) for vector in affine]  # made by a step
     node = graph.instance_norm(z, *affine, epsilon=1e-3, whole_batch=vectors == "gamma")
     made, node = read(graph, node, front)
     y = graph.activation(convolve(graph, rng, node, 40, **FRONTS[front][3]), kind="relu")

@@ -99,10 +99,10 @@ typedef struct ds_kernel {
     bool takes_half;   /* it reads and writes bf16 tensors itself; a backend asks no other */
     bool adds_gram;    /* it takes ends with features; a plan gives no other such an end, */
     bool unpools;      /* nor a beginning with what was pooled if this is not set */
+    bool normalises;   /* it takes prologues with a norm; a plan gives no other such a prologue */
     /* Of an op that only gathers its inputs: whether input i may be made where it belongs in the
        output, *offset bytes from its start. run may find it there or elsewhere. NULL: never. */
     bool (*gathers)(const ds_step *step, int input, size_t *offset);
-    bool normalises;     /* it takes prologues with a norm; a plan gives no other such a prologue */
     unsigned statistics; /* bit i: it wants those of the channels of input i */
     /* Whether it can leave the statistics of out's channels behind out, as it does where out is
        measured. NULL: never. */

@@ -5,7 +5,8 @@
      winograd.c        3x3, stride 1, one group, from 5 channels to 5 channels or more
      conv_depthwise.c  a group for each channel
      conv_direct.c     everything else whose groups fill blocks of channels
-   All but the first read a border or an enlargement in front of a convolution by index. */
+   All but conv_planar.c read a border or an enlargement in front of a convolution by index;
+   conv_tiles.c alone normalises what it reads, and measures what it writes. */
 #ifndef DS_CPU_CONV_H
 #define DS_CPU_CONV_H
 
