@@ -201,7 +201,8 @@ struct ds_backend {
     ds_cpu_level level;
     /* The kernel for a step, or NULL. */
     const ds_kernel *(*find)(const ds_backend *backend, const ds_step *step);
-    /* Bytes of a tensor in this backend's layout, padding included. */
+    /* Bytes of a tensor in this backend's layout, with its padding and, where it is measured, the
+       statistics behind it. */
     size_t (*bytes)(const ds_backend *backend, const ds_tensor *tensor);
     /* Between planar NCHW host memory of `dtype` and the backend's layout and type. */
     void (*pack)(ds_backend *backend, const void *planar, ds_dtype dtype, const ds_tensor *tensor);
