@@ -74,8 +74,9 @@ def add_depth_loss(graph: _core.Graph) -> _core.Node:
     import depth_weights
 
     from depthstyle import losses, networks
+    from depthstyle.engine import Engine
     from depthstyle.networks.midas_small import MIDAS_SMALL_DEPTH
-    from depthstyle.objective import DepthPerception, Engine
+    from depthstyle.objective import DepthPerception
 
     weights = MIDAS_SMALL_DEPTH.network.prepare(depth_weights.weights("midas-small"))
     output = MIDAS_SMALL_DEPTH.output

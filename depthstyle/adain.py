@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from depthstyle.autoencoder import SMALLEST, Autoencoder
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth, check_prominence, strength_map
+from depthstyle.engine import Engine
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.methods import Painted
 from depthstyle.networks import Weights
-from depthstyle.objective import Engine
 from depthstyle.presets import check_choice, check_count, check_number, check_share
 from depthstyle.weights.choice import choose_adain
 

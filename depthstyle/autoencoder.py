@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
+from depthstyle.engine import Engine
 from depthstyle.errors import DeviceOutOfMemory, NumericalError, WeightsError
 from depthstyle.networks import build
-from depthstyle.objective import Engine
 from depthstyle.progress import progress_bar
 from depthstyle.weights.choice import AdainChoice
 

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core
 from depthstyle.depth import DepthMap, read_depth_map
+from depthstyle.engine import Engine
 from depthstyle.errors import DepthstyleWarning
 from depthstyle.images import as_image
-from depthstyle.objective import Engine
 from depthstyle.weights.depth_choice import AUTO, Source, choose_depth, is_model
 
 WEIGHTS_SUFFIXES = (".pth", ".pt", ".t7", ".safetensors", ".tflite")

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core
+from depthstyle.engine import Engine
 from depthstyle.errors import DeviceOutOfMemory, OutOfMemory
 from depthstyle.images import scaled_size
 from depthstyle.memory import free_memory, peak_memory, resident_memory
-from depthstyle.objective import Engine, Perception
+from depthstyle.objective import Perception
 
 if TYPE_CHECKING:
     from depthstyle.session import Session, Stage

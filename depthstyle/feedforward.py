@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle import _core, networks
+from depthstyle.engine import Engine
 from depthstyle.errors import DeviceOutOfMemory, NumericalError, OutOfMemory, WeightsError
 from depthstyle.images import as_image, check_size, resize, scaled_size
 from depthstyle.memory import free_memory
 from depthstyle.methods import Painted
 from depthstyle.networks.johnson import JOHNSON, JohnsonWeights, prepare
-from depthstyle.objective import Engine
 from depthstyle.presets import check_choice, check_count
 from depthstyle.recipe import digest
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depthstyle.checkpoint import Checkpoints
+from depthstyle.engine import Engine
 from depthstyle.errors import NumericalError
 from depthstyle.methods import Painted
-from depthstyle.objective import Engine
 from depthstyle.presets import preset as find_preset
 from depthstyle.progress import progress_bar
 from depthstyle.session import Session

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from depthstyle import _core
 from depthstyle.checkpoint import Contents
-from depthstyle.objective import Engine, Objective
+from depthstyle.engine import Engine
+from depthstyle.objective import Objective
 from depthstyle.presets import Preset
 
 Array = NDArray[np.float32]

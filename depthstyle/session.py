@@ -16,6 +16,7 @@ from depthstyle import checkpoint, session_state
 from depthstyle.checkpoint import Contents
 from depthstyle.colour import match_colour, match_luminance
 from depthstyle.depth import as_depth
+from depthstyle.engine import Engine
 from depthstyle.errors import Busy, ImageError, NumericalError
 from depthstyle.estimates import check_memory
 from depthstyle.fingerprint import digest
@@ -24,7 +25,6 @@ from depthstyle.interrupts import HeldInterrupt
 from depthstyle.masks import MaskSpec, layer_mask
 from depthstyle.memory import give_back_memory
 from depthstyle.objective import (
-    Engine,
     Loss,
     Objective,
     Perception,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
+from depthstyle.engine import Engine
 from depthstyle.networks.johnson import (
     JOHNSON,
     TANH,
@@ -28,7 +29,6 @@ from depthstyle.networks.johnson import (
     add_convolution,
 )
 from depthstyle.networks.network import take
-from depthstyle.objective import Engine
 from depthstyle.progress import progress_bar
 
 Array = NDArray[np.float32]

@@ -10,7 +10,7 @@ import seeded
 import stub_cuda
 
 import depthstyle as ds
-from depthstyle import _core, checkpoint, gatys
+from depthstyle import _core, checkpoint, gatys, networks
 
 CONTENT, STYLE = seeded.picture(1, 24, 28), seeded.picture(2, 24, 24)
 SHORT = {"iterations": 4, "scales": 1, "size": 28, "optimizer": "adam", "precision": "fp32"}
@@ -39,7 +39,7 @@ import sys
 from pathlib import Path
 sys.modules["cuda"] = None
 from depthstyle import cli, devices
-from depthstyle.objective import Engine
+from depthstyle.engine import Engine
 devices.LIBRARY = Path({str(library)!r})
 for device in ("auto", "cuda", "cpu"):
     print(device, "is", Engine(device).device, "and", Engine(device).recipe["device"])
@@ -52,6 +52,19 @@ cli.main(["doctor"])
     assert "cpu is cpu and cpu " in done.stdout
     assert "convolution  a small one on cuda:0 is right" in done.stdout
     assert "verdict: the GPU cuda:0 is used" in done.stdout
+
+
+def test_a_loaded_network_on_a_gpu():
+    x = np.float32(CONTENT.transpose(2, 0, 1)[None])
+    cpu, gpu = (
+        networks.load("encoder", seeded.encoder_weights(), device=device)
+        for device in ("cpu", "cuda")
+    )
+    y = cpu(x)
+    assert "cuda:0, fp32" in gpu.device
+    np.testing.assert_allclose(gpu(x), y, rtol=0, atol=1e-5 * np.abs(y).max())
+    dx = cpu.gradient(x, y)
+    np.testing.assert_allclose(gpu.gradient(x, y), dx, rtol=0, atol=1e-5 * np.abs(dx).max())
 
 
 def test_a_gpu_that_is_not_there():

@@ -10,9 +10,10 @@ from safetensors.numpy import save_file
 
 import depthstyle as ds
 from depthstyle import _core, cli, losses, networks
+from depthstyle.engine import Engine
 from depthstyle.networks.midas_small import MIDAS_SMALL_DEPTH
 from depthstyle.networks.monodepth2 import depth_network
-from depthstyle.objective import DepthPerception, Engine
+from depthstyle.objective import DepthPerception
 from depthstyle.presets import PRESETS
 
 SIZE = (37, 53)  # two primes: no resize is by a whole number

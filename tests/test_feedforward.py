@@ -19,9 +19,9 @@ from depthstyle import (
     networks,
     strips,
 )
+from depthstyle.engine import Engine
 from depthstyle.feedforward import FastPainter
 from depthstyle.networks.johnson import prepare
-from depthstyle.objective import Engine
 
 
 @pytest.fixture(scope="module", params=johnson_files.FORMS)

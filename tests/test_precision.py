@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 import depthstyle as ds
 from depthstyle import _core, cli, estimates, networks
 from depthstyle.commands.doctor import amx
+from depthstyle.engine import Engine
 from depthstyle.methods import make_painter
-from depthstyle.objective import Engine
 from depthstyle.precision import resolve
 
 CONTENT, STYLE = seeded.picture(1, 40, 52), seeded.picture(2, 48, 36)

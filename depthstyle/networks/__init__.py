@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from depthstyle.engine import Engine
 from depthstyle.errors import WeightsError
 from depthstyle.networks import hourglass, monodepth2
 from depthstyle.networks.adain import ADAIN_DECODER, ADAIN_ENCODER
@@ -155,6 +156,7 @@ def load(
     name: str,
     *files: str | os.PathLike[str] | Weights,
     threads: int | None = None,
+    device: str = "auto",
     precision: str = "fp32",
 ) -> LoadedNetwork:
     """Return a network with its weights, to be called on arrays.
@@ -167,7 +169,10 @@ def load(
         The published files in any format that `depthstyle.weights.open` reads, or their arrays.
     threads : int, optional
         Number of threads; by default what the engine is set to.
-    precision : {"fp32", "auto", "bf16", "mixed"}, optional
+    device : str, optional
+        What computes: ``"auto"`` is the first GPU where there is one and the CPU otherwise,
+        ``"cuda"`` and ``"cuda:1"`` ask for a GPU, ``"cpu"`` for the CPU.
+    precision : {"fp32", "auto", "tf32", "bf16", "mixed"}, optional
         How precisely; see `precision.resolve`. Unlike the methods' the default is ``"fp32"``:
         outputs and gradients as exact as the published module's.
 
@@ -179,7 +184,9 @@ def load(
     Raises
     ------
     ValueError
-        The name or the precision is unknown, or no file is given.
+        The name, the device or the precision is unknown, or no file is given.
+    BackendUnavailable
+        That GPU cannot be used.
     WeightsError
         A file cannot be read, two hold the same array, or they do not hold the network's arrays.
 
@@ -194,9 +201,10 @@ def load(
     network = build(name)
     if not files:
         raise ValueError(f"files: give {' and '.join(network.files) or 'the file'} of {name}")
+    engine = Engine(device, threads, precision)
     arrays = Owned(load_all(files, without="classifier."))
     try:
-        return LoadedNetwork(network, arrays, threads=threads, precision=precision)
+        return LoadedNetwork(network, arrays, engine)
     except WeightsError as error:
         paths = ", ".join(str(file) for file in files if not isinstance(file, Mapping))
         if not paths:

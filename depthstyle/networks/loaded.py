@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthstyle import _core
+from depthstyle.engine import Engine
 from depthstyle.networks.network import Name, Network, Weights
-from depthstyle.precision import resolve
 
 Array = NDArray[np.float32]
 
@@ -29,13 +29,13 @@ class LoadedNetwork:
     network : Network
     weights : mapping of str to array
         The weights under their published keys.
-    threads : int, optional
-        Number of threads; by default what the engine is set to.
-    precision : {"fp32", "auto", "bf16", "mixed"}, optional
-        How precisely; see `precision.resolve`.
+    engine : Engine
+        What computes, and how precisely.
 
     Attributes
     ----------
+    device : str
+        What computes, in words.
     precision : str
         What runs: never ``"auto"``.
     network : Network
@@ -45,24 +45,15 @@ class LoadedNetwork:
 
     Raises
     ------
-    ValueError
-        The precision is unknown.
     WeightsError
         A key is missing or has another shape.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        weights: Weights,
-        *,
-        threads: int | None = None,
-        precision: str = "fp32",
-    ) -> None:
-        self.precision = resolve(precision)
+    def __init__(self, network: Network, weights: Weights, engine: Engine) -> None:
+        self._engine = engine
+        self.device, self.precision = engine.description, engine.effective_precision
         self.network, self.weights = network, network.prepare(weights)
         self._channels = network.input_channels(self.weights)
-        self._threads = threads
         self._returned = network.returns or network.layers[-1:]
         self._forget_plans()
         size = network.minimum_size(self._returned, self.weights)
@@ -196,10 +187,7 @@ class LoadedNetwork:
                 nodes = graph.gradient(_weighted_sum(graph, names, nodes), [x])
             while len(self._plans) >= _MOST_PLANS:
                 self._plans.popitem(last=False)
-            self._plans[key] = (
-                graph.compile(nodes, threads=self._threads, precision=self.precision),
-                shapes,
-            )
+            self._plans[key] = self._engine.compile(graph, nodes), shapes
             return self._plans[key]
 
 
