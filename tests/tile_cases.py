@@ -98,8 +98,8 @@ def network(convolution: Convolution, end: str = "relu", constant: bool = True, 
     return graph, [y, *graph.gradient(loss, [x])], feed
 
 
-# channels, height, width: fewer pixels than a chunk, several strips, tails of both
-GRAMS = [(40, 5, 7), (72, 33, 50), (33, 64, 80), (128, 16, 16)]
+# channels, height, width: fewer pixels than a chunk, several strips, tails of both, shared out rows
+GRAMS = [(40, 5, 7), (72, 33, 50), (33, 64, 80), (128, 16, 16), (264, 21, 62)]
 
 
 def gram(channels: int, height: int, width: int, core=_core):

@@ -94,7 +94,7 @@ static ds_code make_plan(ds_backend *backend, ds_step *step, ds_status *status)
         return code;
     self->slots = ds_cpu_slots(backend->level);
     self->padded = ds_blocks(s.c) * DS_BLOCK;
-    self->strip = ds_gram_strip(pixels);
+    self->strip = ds_gram_strip(pixels, DS_GRAM_STRIPS);
     self->strips = (pixels + self->strip - 1) / self->strip;
     step->prepared = self;
     step->variant = ds_cpu_name(backend->level);
@@ -153,17 +153,27 @@ static void gram_task(void *context, int64_t item, int worker)
     }
 }
 
+/* Numbers of a matrix that are added up together: the partial ones lie a power of two apart, and
+   cache lines one at a time would chase one another out. */
+enum { CLOSED = 64 };
+
 /* Item: one row from its diagonal on. */
 static void close_task(void *context, int64_t row, int worker)
 {
     const ds_gram_parts *parts = context;
     const int64_t c = parts->channels, square = parts->padded * parts->padded;
     (void)worker;
-    for (int64_t column = row; column < c; column++) {
-        double sum = 0;
-        for (int64_t strip = 0; strip < parts->strips; strip++)
-            sum += (double)parts->partial[strip * square + row * parts->padded + column];
-        parts->g[row * c + column] = parts->g[column * c + row] = (float)(sum * parts->factor);
+    for (int64_t from = row; from < c; from += CLOSED) {
+        const int64_t count = c - from < CLOSED ? c - from : CLOSED;
+        double sum[CLOSED] = {0};
+        for (int64_t strip = 0; strip < parts->strips; strip++) {
+            const float *partial = parts->partial + strip * square + row * parts->padded + from;
+            for (int64_t i = 0; i < count; i++)
+                sum[i] += (double)partial[i];
+        }
+        for (int64_t i = 0; i < count; i++)
+            parts->g[row * c + from + i] = parts->g[(from + i) * c + row] =
+                (float)(sum[i] * parts->factor);
     }
 }
 

@@ -11,11 +11,11 @@ enum { DS_GRAM_CHUNK = 256 };
 /* Strips of a map: enough for the threads of a workstation, few enough partial matrices. */
 enum { DS_GRAM_STRIPS = 16 };
 
-/* Pixels of a strip: whole chunks, so many that there are at most 16 strips. */
-static inline int64_t ds_gram_strip(int64_t pixels)
+/* Pixels of a strip: whole chunks, so many that there are at most so many strips. */
+static inline int64_t ds_gram_strip(int64_t pixels, int64_t strips)
 {
     const int64_t chunks = (pixels + DS_GRAM_CHUNK - 1) / DS_GRAM_CHUNK;
-    return (chunks + DS_GRAM_STRIPS - 1) / DS_GRAM_STRIPS * DS_GRAM_CHUNK;
+    return (chunks + strips - 1) / strips * DS_GRAM_CHUNK;
 }
 
 /* Element (row, column) of S = scale (dG + dG'), with which the gradient is S F. */

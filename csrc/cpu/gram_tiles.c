@@ -1,7 +1,8 @@
 /* Gram matrix, and its gradient, as products of bf16 tiles; formulas: ops/gram.c. bf16 maps are
    multiplied as they are stored, floats as two parts of bf16, high and low, in three products: high
    high + high low + low high. Sums are fp32. Strips of pixels are summed on their own and then in
-   order, so the bits do not depend on the threads.
+   order, so the bits do not depend on the threads. Large matrices have few strips, to stay in the
+   caches, and are themselves shared out instead.
 
    The gradient S F is a 1x1 convolution of F whose weights are S = scale (dG + dG'), split so that
    S loses nothing that counts. Where a convolution takes it into its own sums (conv_tiles_gram.c)
@@ -10,9 +11,10 @@
 #include "cpu/gram.h"
 #include "cpu/tiles.h"
 
-#include <string.h>
-
 enum { TILES = DS_GRAM_CHUNK / DS_TILE_DEPTH }; /* of a chunk, for 16 channels */
+
+/* Rows of blocks of a matrix that are worth sharing out. */
+enum { GROUP = 4 };
 
 /* Values of a chunk of 32 channels, packed. */
 enum { PACKED = 2 * TILES * DS_TILE_VALUES };
@@ -35,6 +37,7 @@ typedef struct job {
     const ds_tensor *x;
     int64_t parts; /* of bf16 that a value is split into: 1 or 2 */
     int64_t blocks, strip, strips;
+    int64_t groups;  /* of rows of blocks of the matrix */
     float *partial;  /* (N, strips, blocks 32, blocks 32) */
     ds_bf16 *packed; /* (workers, 2, parts, blocks, 2, TILES, 512): left and right factors */
 } job;
@@ -42,13 +45,16 @@ typedef struct job {
 static job job_of(const ds_backend *backend, const ds_step *step)
 {
     const ds_tensor *x = step->in[0];
-    int64_t pixels = x->shape.h * x->shape.w, strip = ds_gram_strip(pixels);
+    int64_t pixels = x->shape.h * x->shape.w, blocks = ds_half_blocks(x->shape.c);
+    int64_t groups = ds_minimum((blocks + GROUP - 1) / GROUP, DS_GRAM_STRIPS);
+    int64_t strip = ds_gram_strip(pixels, DS_GRAM_STRIPS / groups);
     return (job){.slots = ds_cpu_tiles(backend->level),
                  .x = x,
                  .parts = ds_is_half(x) ? 1 : 2,
-                 .blocks = ds_half_blocks(x->shape.c),
+                 .blocks = blocks,
                  .strip = strip,
-                 .strips = (pixels + strip - 1) / strip};
+                 .strips = (pixels + strip - 1) / strip,
+                 .groups = groups};
 }
 
 static int64_t square(const job *j)
@@ -56,19 +62,35 @@ static int64_t square(const job *j)
     return j->blocks * DS_TILE_DEPTH * j->blocks * DS_TILE_DEPTH;
 }
 
-/* The pairs of blocks of a chunk, on and right of the diagonal. */
-static void add_chunk(const job *j, const ds_bf16 *left, const ds_bf16 *right, float *g)
+/* Pairs of blocks on and right of the diagonal in the rows before `row`. */
+static int64_t pairs_above(const job *j, int64_t row)
+{
+    return row * (2 * j->blocks - row + 1) / 2;
+}
+
+/* The first row of a group: groups have about as many pairs each. */
+static int64_t first_row(const job *j, int64_t group)
+{
+    int64_t row = 0, all = pairs_above(j, j->blocks);
+    while (pairs_above(j, row) * j->groups < all * group)
+        row++;
+    return row;
+}
+
+/* The pairs of blocks of a chunk, on and right of the diagonal, in some rows. */
+static void add_chunk(const job *j, int64_t row, int64_t last_row, const ds_bf16 *left,
+                      const ds_bf16 *right, bool first, float *g)
 {
     int64_t padded = j->blocks * DS_TILE_DEPTH, low = j->blocks * PACKED;
-    for (int64_t a = 0; a < j->blocks; a++)
+    for (int64_t a = row; a < last_row; a++)
         for (int64_t b = a; b < j->blocks; b++) {
             const ds_bf16 *l = left + a * PACKED, *r = right + b * PACKED;
             float *to = g + (a * padded + b) * DS_TILE_DEPTH;
-            j->slots->gram_add(l, r, TILES, to, padded);
+            j->slots->gram_add(l, r, TILES, first, to, padded);
             if (j->parts == 1)
                 continue;
-            j->slots->gram_add(l, r + low, TILES, to, padded);
-            j->slots->gram_add(l + low, r, TILES, to, padded);
+            j->slots->gram_add(l, r + low, TILES, false, to, padded);
+            j->slots->gram_add(l + low, r, TILES, false, to, padded);
         }
 }
 
@@ -89,6 +111,7 @@ static void split_chunk(const job *j, int64_t n, int64_t block, int64_t at, int6
                                    .low = part[1]});
 }
 
+/* Without the left factors: NULL. */
 static void pack_chunk(const job *j, int64_t n, int64_t block, int64_t at, int64_t count,
                        ds_bf16 *left, ds_bf16 *right)
 {
@@ -100,24 +123,24 @@ static void pack_chunk(const job *j, int64_t n, int64_t block, int64_t at, int64
     else
         split_chunk(j, n, block, at, count, part);
     for (int64_t i = 0; i < j->parts; i++, to += j->blocks * PACKED)
-        j->slots->gram_pack(from[i], count, TILES, left + to, right + to);
+        j->slots->gram_pack(from[i], count, TILES, left ? left + to : NULL, right + to);
 }
 
-/* Item: one strip of one picture. */
+/* Item: one group of one strip of one picture. */
 static void gram_task(void *context, int64_t item, int worker)
 {
     const job *j = context;
-    int64_t n = item / j->strips, begin = item % j->strips * j->strip;
+    int64_t row = first_row(j, item % j->groups), last_row = first_row(j, item % j->groups + 1);
+    int64_t strip = item / j->groups, n = strip / j->strips, begin = strip % j->strips * j->strip;
     int64_t end = ds_minimum(begin + j->strip, j->x->shape.h * j->x->shape.w);
     int64_t factor = j->parts * j->blocks * PACKED;
     ds_bf16 *left = j->packed + worker * 2 * factor, *right = left + factor;
-    float *g = j->partial + item * square(j);
-    memset(g, 0, (size_t)square(j) * sizeof *g);
+    float *g = j->partial + strip * square(j);
     j->slots->begin();
     for (int64_t at = begin; at < end; at += DS_GRAM_CHUNK) {
-        for (int64_t block = 0; block < j->blocks; block++)
-            pack_chunk(j, n, block, at, end - at, left, right);
-        add_chunk(j, left, right, g);
+        for (int64_t block = row; block < j->blocks; block++)
+            pack_chunk(j, n, block, at, end - at, block < last_row ? left : NULL, right);
+        add_chunk(j, row, last_row, left, right, at == begin, g);
     }
     j->slots->end();
 }
@@ -140,7 +163,7 @@ static void gram_run(ds_backend *backend, const ds_step *step)
     int64_t c = j.x->shape.c, pictures = j.x->shape.n;
     j.partial = step->workspace;
     j.packed = (ds_bf16 *)(void *)(j.partial + pictures * j.strips * square(&j));
-    ds_pool_run(backend->pool, pictures * j.strips, gram_task, &j);
+    ds_pool_run(backend->pool, pictures * j.strips * j.groups, gram_task, &j);
     for (int64_t n = 0; n < pictures; n++) {
         const ds_gram_parts parts = {.partial = j.partial + n * j.strips * square(&j),
                                      .strips = j.strips,

@@ -135,22 +135,30 @@ static TARGET void ds_gram_pack_amx(const ds_bf16 *x, int64_t pixels, int64_t ti
 {
     for (int64_t t = 0; t < tiles; t++) {
         ds_bf16 *low = right + t * DS_TILE_VALUES, *high = low + tiles * DS_TILE_VALUES;
-        ds_bf16 *to = left + t * DS_TILE_VALUES;
         ds_tile_pack(x + t * 32 * DS_TILE_DEPTH, pixels - t * 32, low, high);
-        ds_tile_transpose(low, to);
-        ds_tile_transpose(high, to + tiles * DS_TILE_VALUES);
+        if (!left)
+            continue;
+        ds_tile_transpose(low, left + t * DS_TILE_VALUES);
+        ds_tile_transpose(high, left + (tiles + t) * DS_TILE_VALUES);
     }
 }
 
 static TILE_TARGET void ds_gram_add_amx(const ds_bf16 *left, const ds_bf16 *right, int64_t tiles,
-                                        float *g, int64_t stride)
+                                        bool first, float *g, int64_t stride)
 {
     const int64_t half = tiles * DS_TILE_VALUES, bytes = stride * (int64_t)sizeof(float);
     tile_fence();
-    tile_load(0, g, bytes);
-    tile_load(1, g + 16, bytes);
-    tile_load(2, g + 16 * stride, bytes);
-    tile_load(3, g + 16 * stride + 16, bytes);
+    if (first) {
+        tile_zero(0);
+        tile_zero(1);
+        tile_zero(2);
+        tile_zero(3);
+    } else {
+        tile_load(0, g, bytes);
+        tile_load(1, g + 16, bytes);
+        tile_load(2, g + 16 * stride, bytes);
+        tile_load(3, g + 16 * stride + 16, bytes);
+    }
     for (int64_t t = 0; t < tiles; t++, left += DS_TILE_VALUES, right += DS_TILE_VALUES) {
         tile_load(4, left, 64);
         tile_load(5, right, 64);

@@ -58,11 +58,12 @@ static TARGET void ds_gram_pack_avx512_bf16(const ds_bf16 *x, int64_t pixels, in
         ds_bf16 *low = right + t * DS_TILE_VALUES, *high = low + tiles * DS_TILE_VALUES;
         ds_tile_pack(x + t * 32 * DS_TILE_DEPTH, pixels - t * 32, low, high);
     }
-    __builtin_memcpy(left, right, (size_t)(2 * tiles * DS_TILE_VALUES) * sizeof *left);
+    if (left)
+        __builtin_memcpy(left, right, (size_t)(2 * tiles * DS_TILE_VALUES) * sizeof *left);
 }
 
 static TARGET void ds_gram_add_avx512_bf16(const ds_bf16 *left, const ds_bf16 *right, int64_t tiles,
-                                           float *g, int64_t stride)
+                                           bool first, float *g, int64_t stride)
 {
     const int64_t half = tiles * DS_TILE_VALUES;
     for (int64_t a = 0; a < 2; a++)
@@ -72,7 +73,7 @@ static TARGET void ds_gram_add_avx512_bf16(const ds_bf16 *left, const ds_bf16 *r
             __m512 sum[16];
 #pragma GCC unroll 16
             for (int64_t i = 0; i < 16; i++)
-                sum[i] = _mm512_loadu_ps(to + i * stride);
+                sum[i] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(to + i * stride);
             for (int64_t k = 0; k < tiles * 16; k++, l += DS_TILE_DEPTH, r += DS_TILE_DEPTH) {
                 const __m512bh row = (__m512bh)_mm512_loadu_si512(r);
 #pragma GCC unroll 16
