@@ -14,6 +14,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -107,9 +108,18 @@ def final_loss(content: Picture, style: Picture, result: Picture, settings: dict
 
 
 def optimise(
-    pictures: Pictures, name: str, settings: dict, optimizer: str, steps: int, threads: int
+    pictures: Pictures,
+    name: str,
+    settings: dict,
+    optimizer: str,
+    steps: int,
+    starts: int,
+    threads: int,
 ) -> tuple[list[dict], dict[str, Picture]]:
-    """Return the row of each precision and of the control, and pictures for the sheet."""
+    """Return the row of each precision and of the control, and pictures for the sheet.
+
+    Losses are means over `starts` runs: from the photograph, and from it with unlike noise.
+    """
     found: dict[str, list[float]] = {"fp32": [], "bf16": [], "mixed": [], CONTROL: []}
     shown: dict[str, Picture] = {}
     bar = tqdm(total=len(found) * len(pictures.pairs), desc=f"{name}, {optimizer}")
@@ -117,17 +127,22 @@ def optimise(
         for precision, losses in found.items():
             options = {**settings, "optimizer": optimizer, "threads": threads}
             options["precision"] = "fp32" if precision == CONTROL else precision
-            if precision == CONTROL:
-                options["start"] = moved(content)
-            session = ds.Session(content, style, scales=1, device="cpu", **options)
-            result = session.step(steps)
-            losses.append(final_loss(content, style, result, settings))
+            noisy = [moved(content, seed) for seed in range(2 * starts)]
+            begins = noisy[:starts] if precision == CONTROL else [content, *noisy[starts + 1 :]]
+            ends = []
+            for begin in begins:
+                options["start"] = begin
+                session = ds.Session(content, style, scales=1, device="cpu", **options)
+                ends.append(session.step(steps))
+            losses.append(mean(final_loss(content, style, end, settings) for end in ends))
             if precision in ("fp32", "bf16"):
-                shown[f"{label}, {precision}"] = result
+                shown[f"{label}, {precision}"] = ends[0]
             bar.update()
     bar.close()
     exact = found.pop("fp32")
     what = f"{name}, {steps} steps of {optimizer}, {pictures.longest} pixels"
+    if starts > 1:
+        what += f", {starts} starts each"
     rows = [
         {"what": what, "precision": precision, "fp32": exact, "losses": losses}
         for precision, losses in found.items()
@@ -135,9 +150,9 @@ def optimise(
     return rows, shown
 
 
-def moved(picture: Picture) -> Picture:
+def moved(picture: Picture, seed: int) -> Picture:
     """Return a picture with noise that no screen shows."""
-    noise = np.random.default_rng(0).normal(0, MOVED, picture.shape)
+    noise = np.random.default_rng(seed).normal(0, MOVED, picture.shape)
     return np.clip(picture + noise, 0, 1, dtype=np.float32)
 
 
@@ -406,7 +421,8 @@ Machine: {machine}, CPU level {level}.
 Losses are those of the last picture as fp32 computes them, relative to the run in fp32, over pairs
 of a photograph and a painting, from the photograph. The limits were set for the mean over ten
 pairs with Adam. The control is fp32 from a start with noise of a hundred-thousandth: what lies
-within its range is chance.
+within its range is chance. Where a row names several starts, a loss is the mean over runs from the
+photograph and from starts with unlike noise, which L-BFGS multiplies.
 
 {losses}
 
@@ -439,7 +455,8 @@ def measure(part: str, args: argparse.Namespace) -> list[dict]:
         return outputs(pictures, args.data, args.threads)
     network, optimizer = part.split("-")
     name, settings = perceptions(args.data)[network]
-    rows, shown = optimise(pictures, name, settings, optimizer, args.steps, args.threads)
+    run = args.steps, args.starts, args.threads
+    rows, shown = optimise(pictures, name, settings, optimizer, *run)
     if part == "encoder-adam":
         page = Image.fromarray(np.rint(255 * sheet(pictures, shown)).astype(np.uint8))
         page.save(args.out / "precision.jpg", quality=85)
@@ -456,6 +473,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="longer side of the pictures")
     parser.add_argument("--pairs", type=int, default=len(PAIRS))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--starts", type=int, default=1, help="runs that a loss is the mean of")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder to write")
     args = parser.parse_args()
@@ -463,6 +481,8 @@ def main() -> None:
         parser.error(f"{', '.join(wrong)}: choose from {', '.join(PARTS)}")
     for part in args.parts:
         command = f"{part} --size {args.size} --pairs {args.pairs} --steps {args.steps}"
+        if args.starts > 1:
+            command += f" --starts {args.starts}"
         rows = measure(part, args)
         path = args.out / "precision.md"
         found = {**read_parts(path), part: {"command": command, "rows": rows}}
