@@ -152,6 +152,20 @@ def test_gradients_with_gates_of_fp32(attrs):
     compare(make, "mixed")
 
 
+@pytest.mark.parametrize("level", FP32_LEVELS)
+def test_weights_are_rounded_to_nearest_even(level):
+    """Each pixel of the picture is one of them."""
+    values = np.random.default_rng(1).standard_normal(299) * 10.0 ** np.linspace(-37, 37, 299)
+    ties = [1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-8 + 2.0**-23, 1 + 3 * 2.0**-8 - 2.0**-23]
+    values = np.array([*ties, *values], np.float32)
+    graph = _core.Graph()
+    x = graph.input("x", (1, values.size, 1, values.size))
+    y = graph.conv2d(x, graph.constant(values.reshape(1, -1, 1, 1)))
+    plan = graph.compile([y], precision="bf16", cpu_level=level)
+    (found,) = plan.run({"x": np.eye(values.size, dtype=np.float32)[None, :, None]})
+    np.testing.assert_array_equal(found.ravel(), narrow(values))
+
+
 def encoder_gradient(size: int):
     """Return the gradient of a style loss, and the bytes of the maps in fp32 that it needs."""
     p = Program(values_rounded=False)

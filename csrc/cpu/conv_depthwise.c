@@ -69,7 +69,8 @@ static void pack_weights(const depthwise *plan, const ds_conv *conv, float *pack
             packed[(c / DS_BLOCK * plan->taps + tap) * DS_BLOCK + c % DS_BLOCK] =
                 c < conv->w->shape.n ? *from++ : 0.0f;
     if (conv->rounds)
-        ds_round_operand(conv->w, packed, packed, plan->blocks * plan->taps * DS_BLOCK);
+        ds_round_operand(plan->slots, conv->w, packed, packed,
+                         plan->blocks * plan->taps * DS_BLOCK);
 }
 
 /* Where a band's share of the scratch is, and which band it is. */

@@ -204,7 +204,7 @@ static void pack_weights(const direct *plan, const ds_conv *conv, float *packed)
                 to[packed_at(plan, out, row + tap * lanes)] = *from++;
         }
     if (conv->rounds)
-        ds_round_operand(conv->w, packed, packed, weight_floats(plan));
+        ds_round_operand(plan->slots, conv->w, packed, packed, weight_floats(plan));
 }
 
 static place place_of(const direct *plan, int64_t index)
@@ -350,7 +350,7 @@ static void read_piece(const work *w, const place *item, int64_t from, run_of *r
         float *to = copies + block * 2 * PIECE * DS_BLOCK;
         ds_read_area(plan->slots, x, first + block, &area, to);
         if (!ds_is_half(x))
-            ds_round_operand(x, to, to, pixels * DS_BLOCK);
+            ds_round_operand(plan->slots, x, to, to, pixels * DS_BLOCK);
     }
 }
 

@@ -113,7 +113,7 @@ void ds_copy_rows(const ds_slots *slots, const ds_rows *rows, const ds_conv *con
         for (int64_t i = 0; i < rows->count; i++, to += rows->length * rows->lanes) {
             copy_row(rows, &row, first_row(conv, y) + i, to);
             if (conv->rounds && !ds_is_half(conv->x))
-                ds_round_operand(conv->x, to, to, rows->length * rows->lanes);
+                ds_round_operand(slots, conv->x, to, to, rows->length * rows->lanes);
         }
     }
 }

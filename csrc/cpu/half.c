@@ -60,11 +60,10 @@ void ds_write_pixels(const ds_slots *slots, const ds_tensor *y, int64_t block, i
         slots->narrow(from, half_at(y, block, pixel), count, is_alone(y, block));
 }
 
-void ds_round_operand(const ds_tensor *operand, const float *from, float *to, int64_t count)
+void ds_round_operand(const ds_slots *slots, const ds_tensor *operand, const float *from, float *to,
+                      int64_t count)
 {
-    const bool image = ds_is_image(operand);
-    for (int64_t i = 0; i < count; i++)
-        to[i] = image ? ds_round_to_two_bf16(from[i]) : ds_round_to_bf16(from[i]);
+    slots->round(from, ds_is_image(operand), to, count);
 }
 
 void *ds_pixel_at(const ds_tensor *x, int64_t block, int64_t pixel)

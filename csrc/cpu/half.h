@@ -38,7 +38,8 @@ void ds_write_pixels(const ds_slots *slots, const ds_tensor *y, int64_t block, i
 
 /* What a convolution that rounds its operands takes `count` values of one that is of floats for;
    `to` may be `from`. */
-void ds_round_operand(const ds_tensor *operand, const float *from, float *to, int64_t count);
+void ds_round_operand(const ds_slots *slots, const ds_tensor *operand, const float *from, float *to,
+                      int64_t count);
 
 /* The 16 channels of a pixel of a block, where they lie. */
 void *ds_pixel_at(const ds_tensor *x, int64_t block, int64_t pixel);

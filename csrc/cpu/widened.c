@@ -87,7 +87,8 @@ static void run(ds_backend *backend, const ds_step *step)
         if (i != OUT && ds_is_half(outer))
             ds_cpu_widen(backend, outer, tensor);
         else if (i != OUT && self->copied[i])
-            ds_round_operand(outer, outer->data, tensor->data, ds_stored(tensor));
+            ds_round_operand(ds_cpu_slots(backend->level), outer, outer->data, tensor->data,
+                             ds_stored(tensor));
     }
     self->step.workspace = work;
     self->kernel->run(backend, &self->step);

@@ -207,16 +207,6 @@ static void gather_taps(const ds_conv *conv, int64_t out, int64_t in, float *tap
     }
 }
 
-/* Rounds taps (16, 9, 16) to bf16. */
-static void round_taps(const ds_slots *slots, float *taps)
-{
-    ds_bf16 rounded[9 * DS_HALF_BLOCK];
-    for (int64_t i = 0; i < DS_BLOCK; i++, taps += 9 * DS_BLOCK) {
-        slots->narrow(taps, rounded, 9, false);
-        slots->widen(rounded, taps, 9);
-    }
-}
-
 /* The weights of a group and `channels` input channels as u (36, columns / strip, channels,
    strip). */
 static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t group,
@@ -230,7 +220,7 @@ static void transform_weights(const winograd *plan, const ds_conv *conv, int64_t
         for (int64_t in = 0; in < channels; in += DS_BLOCK) {
             gather_taps(conv, group * WINO_GROUP + j, first + in, taps);
             if (conv->rounds)
-                round_taps(plan->slots, taps);
+                ds_round_operand(plan->slots, conv->w, taps, taps, DS_BLOCK * 9 * DS_BLOCK);
             if (in + DS_BLOCK < channels)
                 fetch_taps(conv, group * WINO_GROUP + j, first + in + DS_BLOCK);
             else if (j + DS_BLOCK < columns)
@@ -303,7 +293,7 @@ static const float *read_tile(const work *w, int64_t block, place p, float *copy
     else
         gather_tile(plan, x, block, p, copy);
     if (w->conv.rounds && !ds_is_half(x))
-        ds_round_operand(x, copy, copy, XI * DS_BLOCK);
+        ds_round_operand(plan->slots, x, copy, copy, XI * DS_BLOCK);
     return copy;
 }
 

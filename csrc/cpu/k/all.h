@@ -53,3 +53,4 @@ static const ds_slots DS_SLOT(table) = {
 #undef v_power_of_two
 #undef v_widen
 #undef v_narrow
+#undef v_round

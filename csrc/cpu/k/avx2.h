@@ -35,19 +35,27 @@ static inline TARGET float DS_SLOT(sum)(vec a)
     _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23),            \
                                          _mm256_set1_epi32(127 << 23)))
 
-/* Between bf16 in memory and floats; rounds as ds_narrow. */
-static inline TARGET __m128i DS_SLOT(to_bf16)(vec a)
+/* Words whose upper halves are bf16, rounded as by ds_narrow. */
+static inline TARGET __m256i DS_SLOT(bf16_words)(vec a)
 {
     const __m256i bits = _mm256_castps_si256(a);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
     const __m256 nan = _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
-    const __m256i high =
-        _mm256_srli_epi32(_mm256_blendv_epi8(sum, quiet, _mm256_castps_si256(nan)), 16);
+    return _mm256_blendv_epi8(sum, quiet, _mm256_castps_si256(nan));
+}
+
+/* Between bf16 in memory and floats. */
+static inline TARGET __m128i DS_SLOT(to_bf16)(vec a)
+{
+    const __m256i high = _mm256_srli_epi32(DS_SLOT(bf16_words)(a), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
 #define v_widen(p)                                                                                 \
     _mm256_castsi256_ps(                                                                           \
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))), 16))
 #define v_narrow(p, a) _mm_storeu_si128((__m128i *)(p), DS_SLOT(to_bf16)(a))
+/* The floats that are left of a. */
+#define v_round(a)                                                                                 \
+    _mm256_castsi256_ps(_mm256_and_si256(DS_SLOT(bf16_words)(a), _mm256_set1_epi32(-0x10000)))

@@ -28,17 +28,23 @@
     _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a), 23),            \
                                          _mm512_set1_epi32(127 << 23)))
 
-/* Between bf16 in memory and floats; rounds as ds_narrow. */
-static inline TARGET __m256i DS_SLOT(to_bf16)(vec a)
+/* Words whose upper halves are bf16, rounded as by ds_narrow. */
+static inline TARGET __m512i DS_SLOT(bf16_words)(vec a)
 {
     const __m512i bits = _mm512_castps_si512(a);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    sum = _mm512_mask_or_epi32(sum, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits,
-                               _mm512_set1_epi32(0x400000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(sum, 16));
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_mask_or_epi32(sum, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), bits,
+                                _mm512_set1_epi32(0x400000));
 }
+
+/* Between bf16 in memory and floats. */
 #define v_widen(p)                                                                                 \
     _mm512_castsi512_ps(                                                                           \
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))), 16))
-#define v_narrow(p, a) _mm256_storeu_si256((__m256i *)(p), DS_SLOT(to_bf16)(a))
+#define v_narrow(p, a)                                                                             \
+    _mm256_storeu_si256((__m256i *)(p),                                                            \
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(DS_SLOT(bf16_words)(a), 16)))
+/* The floats that are left of a. */
+#define v_round(a)                                                                                 \
+    _mm512_castsi512_ps(_mm512_and_si512(DS_SLOT(bf16_words)(a), _mm512_set1_epi32(-0x10000)))

@@ -28,14 +28,18 @@
     vreinterpretq_f32_s32(                                                                         \
         vaddq_s32(vshlq_n_s32(vreinterpretq_s32_f32(a), 23), vdupq_n_s32(127 << 23)))
 
-/* Between bf16 in memory and floats; rounds as ds_narrow. */
-static inline uint16x4_t DS_SLOT(to_bf16)(vec a)
+/* Words whose upper halves are bf16, rounded as by ds_narrow. */
+static inline uint32x4_t DS_SLOT(bf16_words)(vec a)
 {
     const uint32x4_t bits = vreinterpretq_u32_f32(a);
     const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
     const uint32x4_t sum = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
     const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
-    return vshrn_n_u32(vbslq_u32(vceqq_f32(a, a), sum, quiet), 16);
+    return vbslq_u32(vceqq_f32(a, a), sum, quiet);
 }
+
+/* Between bf16 in memory and floats. */
 #define v_widen(p) vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16))
-#define v_narrow(p, a) vst1_u16(p, DS_SLOT(to_bf16)(a))
+#define v_narrow(p, a) vst1_u16(p, vshrn_n_u32(DS_SLOT(bf16_words)(a), 16))
+/* The floats that are left of a. */
+#define v_round(a) vreinterpretq_f32_u32(vandq_u32(DS_SLOT(bf16_words)(a), vdupq_n_u32(0xffff0000)))

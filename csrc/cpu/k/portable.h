@@ -55,5 +55,13 @@ static inline void DS_SLOT(to_bf16)(ds_bf16 *p, vec a)
     for (int i = 0; i < LANES; i++)
         p[i] = ds_narrow(a[i]);
 }
+
+static inline vec DS_SLOT(rounded)(vec a)
+{
+    return (vec){ds_round_to_bf16(a[0]), ds_round_to_bf16(a[1]), ds_round_to_bf16(a[2]),
+                 ds_round_to_bf16(a[3])};
+}
 #define v_widen(p) DS_SLOT(from_bf16)(p)
 #define v_narrow(p, a) DS_SLOT(to_bf16)(p, a)
+/* The floats that are left of a. */
+#define v_round(a) DS_SLOT(rounded)(a)
