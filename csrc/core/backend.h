@@ -9,9 +9,9 @@
 #include "core/op.h"
 
 /* What a plan may hang on a step's end, applied in this order to the result r of the op:
-     r + scale (dG + dG') F where features F are set, the gradient of their Gram matrix
-   (ops/gram.c), r + addend, then the activation, or, when gate is set, r times the derivative of
-   the activation whose output gate is. Written as one pass over the output, which may lie in the
+     r + scale (dG + dG') F, the gradient of the Gram matrix of features F (ops/gram.c),
+     r + addend, then the activation, or, when gate is set, r times the derivative of the
+     activation whose output gate is. Written as one pass over the output, which may lie in the
      buffer of the addend unless the kernel is `apart`: read a value before writing it. */
 typedef struct ds_epilogue {
     const ds_tensor *features; /* shape and kind of out; NULL: none */

@@ -14,15 +14,16 @@ void ds_tile_gram_size(ds_tile_plan *plan, const ds_epilogue *epilogue)
 
 static void make_taps(ds_tile_plan *plan)
 {
-    /* The products of two high parts, and of a high and a low one. */
+    /* The products of two high parts, and of a high and a low one: one after the other, so that the
+       features of the second come from the first-level cache. */
     static const int64_t PAIRS[3][2] = {{0, 0}, {0, 1}, {1, 0}}; /* of F and of S: 1 is low */
     ds_tile_gram *gram = &plan->gram;
     ds_tile_phase *p = &plan->phase[0];
     ds_tile_tap *tap = plan->tap + p->taps;
     gram->copy = plan->x_parts * plan->in_blocks * plan->count * plan->length * plan->lanes;
     gram->weights = plan->block_weights;
-    for (int64_t pair = 0; pair < gram->parts + 1; pair++)
-        for (int64_t block = 0; block < gram->blocks; block++) {
+    for (int64_t block = 0; block < gram->blocks; block++)
+        for (int64_t pair = 0; pair < gram->parts + 1; pair++) {
             int64_t f = PAIRS[pair][0] * gram->blocks + block;
             int64_t s = PAIRS[pair][1] * gram->blocks + block;
             *tap++ = (ds_tile_tap){.x = gram->copy + f * plan->band * plan->length * plan->lanes,
