@@ -7,15 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from op_cases import BF16_ERROR
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("base", "core", "ops", "ref", "cpu")
 FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
 
-# Relative L2 distance to float64: loss, gradient, Gram matrix, last map. Sums of up to 400 terms of
-# random sign are off by some 20 eps = 1.2e-6; Winograd's share is 3e-6 at most (op_cases.py), and
-# the gradient passes two such convolutions each way.
-BOUNDS = (3e-6, 6e-6, 3e-6, 6e-6)
+# Relative L2 distance of loss, gradient, Gram matrix and last map: in fp32 to the definition in
+# float64, in bf16 to that in bf16. Sums of up to 400 terms of random sign are off by some
+# 20 eps = 1.2e-6; Winograd's share is 3e-6 at most (op_cases.py), and the gradient passes two such
+# convolutions each way. In bf16 a sum that comes out on the other side of a rounding moves a value
+# by a step, which happens to few of them.
+BOUNDS = (3e-6, 6e-6, 3e-6, 6e-6, *(BF16_ERROR,) * 4)
 
 
 def build(compiler, folder, link=()):
@@ -45,11 +48,11 @@ def check(output, level):
     name, *distances = output.split()
     assert name == level
     for distance, bound in zip(map(float, distances), BOUNDS, strict=True):
-        assert 0 < distance < bound, output
+        assert distance < bound, output
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="this processor is an Arm itself")
-def test_neon_agrees_with_float64_in_an_emulator(tmp_path):
+def test_neon_agrees_with_the_definition_in_an_emulator(tmp_path):
     compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
     if not compiler or not emulator:
         pytest.skip("needs Debian's gcc-aarch64-linux-gnu and qemu-user")

@@ -1,6 +1,7 @@
-/* Runs one small network on the CPU backend and on ref in double, and prints the relative L2
-   distance of each output. Plain C, so that it can be built for another processor and run in an
-   emulator: the way in which the NEON kernels are tested where there is no such machine. */
+/* Runs one small network on the CPU backend and on ref in double, then in bf16 on the CPU backend
+   and on ref, and prints the relative L2 distance of each output. Plain C, so that it can be built
+   for another processor and run in an emulator: the way in which the NEON kernels are tested where
+   there is no such machine. */
 #include "core/backend.h"
 #include "core/graph.h"
 #include "core/plan.h"
@@ -84,10 +85,11 @@ static ds_id define(ds_graph *g, ds_id out[OUTPUTS], ds_status *status)
     return x;
 }
 
-static ds_code run(ds_graph *g, const ds_id *out, ds_backend *backend, int which, ds_status *status)
+static ds_code run(ds_graph *g, const ds_id *out, ds_backend *backend, ds_precision precision,
+                   int which, ds_status *status)
 {
     ds_plan *plan = NULL;
-    const ds_plan_options options = {.poison = true};
+    const ds_plan_options options = {.poison = true, .precision = precision};
     DS_TRY(ds_plan_create(g, backend, out, OUTPUTS, options, &plan, status));
     DS_TRY(ds_plan_run(plan, NULL, NULL, status));
     for (int i = 0; i < OUTPUTS; i++)
@@ -108,11 +110,23 @@ static double distance(const ds_graph *g, const ds_id *out, int i)
     return sqrt(difference / norm);
 }
 
+/* Prints how far the backend is from the definition. */
+static ds_code compare(ds_graph *g, const ds_id *out, ds_backend *backend, ds_backend *definition,
+                       ds_precision precision, ds_status *status)
+{
+    DS_TRY(run(g, out, backend, precision, 0, status));
+    DS_TRY(run(g, out, definition, precision, 1, status));
+    for (int i = 0; i < OUTPUTS; i++)
+        printf(" %.3e", distance(g, out, i));
+exit:
+    return status->code;
+}
+
 int main(void)
 {
     ds_alloc alloc = ds_alloc_make(-1);
     ds_status status = ds_status_ok();
-    ds_backend *cpu = NULL, *ref = NULL;
+    ds_backend *cpu = NULL, *ref = NULL, *ref_f32 = NULL;
     ds_graph graph;
     ds_id out[OUTPUTS];
     fill(image, VALUES, 2);
@@ -126,11 +140,10 @@ int main(void)
     define(&graph, out, &status);
     DS_TRY(ds_cpu_create(&alloc, 2, ds_cpu_detect(NULL), &cpu, &status));
     DS_TRY(ds_ref_f64_create(&alloc, &ref, &status));
-    DS_TRY(run(&graph, out, cpu, 0, &status));
-    DS_TRY(run(&graph, out, ref, 1, &status));
+    DS_TRY(ds_ref_f32_create(&alloc, &ref_f32, &status));
     printf("%s", ds_cpu_name(cpu->level));
-    for (int i = 0; i < OUTPUTS; i++)
-        printf(" %.3e", distance(&graph, out, i));
+    DS_TRY(compare(&graph, out, cpu, ref, DS_PRECISION_FP32, &status));
+    DS_TRY(compare(&graph, out, cpu, ref_f32, DS_PRECISION_BF16, &status));
     printf("\n");
 exit:
     if (status.code != DS_OK)
@@ -140,5 +153,7 @@ exit:
         cpu->destroy(&cpu);
     if (ref)
         ref->destroy(&ref);
+    if (ref_f32)
+        ref_f32->destroy(&ref_f32);
     return status.code == DS_OK && alloc.live_bytes == 0 ? 0 : 1;
 }
