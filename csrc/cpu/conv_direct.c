@@ -227,14 +227,14 @@ static int64_t items(const direct *plan, int64_t pictures)
 }
 
 /* A run of output pixels, each `apart` further on in the map. */
-typedef struct run_of {
+typedef struct pixel_run {
     ds_direct direct;
     int64_t pixel, apart;
     float *scratch;
-} run_of;
+} pixel_run;
 
 /* One set of output channels of a run of pixels. */
-static void run_pixels(const work *w, const run_of *run, const place *item, int64_t set)
+static void run_pixels(const work *w, const pixel_run *run, const place *item, int64_t set)
 {
     const direct *plan = w->plan;
     ds_direct d = run->direct;
@@ -297,12 +297,12 @@ static void phase_rows(const work *w, const place *item, const share *band, int6
     const direct *plan = w->plan;
     const ds_rows *rows = &plan->rows;
     int64_t width = w->conv.y->shape.w;
-    run_of run = {.direct = {.tap = band->tap,
-                             .taps = set_taps(w, band, y, phase),
-                             .x_step = rows->x_step,
-                             .pixels = ds_phase_pixels(rows, width, phase)},
-                  .apart = rows->phases,
-                  .scratch = band->scratch};
+    pixel_run run = {.direct = {.tap = band->tap,
+                                .taps = set_taps(w, band, y, phase),
+                                .x_step = rows->x_step,
+                                .pixels = ds_phase_pixels(rows, width, phase)},
+                     .apart = rows->phases,
+                     .scratch = band->scratch};
     for (int64_t set = 0; set < plan->item_sets; set++) {
         run.direct.x = band->copies;
         run.pixel = y * width + phase;
@@ -337,7 +337,8 @@ static void rows_item(void *context, int64_t index, int worker)
 }
 
 /* The input of a run of a 1x1 convolution that starts with pixel `from`. */
-static void read_piece(const work *w, const place *item, int64_t from, run_of *run, float *copies)
+static void read_piece(const work *w, const place *item, int64_t from, pixel_run *run,
+                       float *copies)
 {
     const direct *plan = w->plan;
     const ds_tensor *x = w->conv.x;
@@ -368,10 +369,10 @@ static void pointwise_item(void *context, int64_t index, int worker)
     ds_tap *tap = (ds_tap *)(void *)lists;
     for (int64_t block = 0; block < plan->part_blocks; block++)
         tap[block] = (ds_tap){.x = block * size * DS_BLOCK, .w = block * DS_BLOCK};
-    run_of run = {.direct = {.tap = tap, .taps = plan->part_blocks},
-                  .pixel = item.line * y.w + pixel,
-                  .apart = 1,
-                  .scratch = lists + list_floats(plan)};
+    pixel_run run = {.direct = {.tap = tap, .taps = plan->part_blocks},
+                     .pixel = item.line * y.w + pixel,
+                     .apart = 1,
+                     .scratch = lists + list_floats(plan)};
     for (; left > 0; left -= run.direct.pixels) {
         run.direct.pixels = plan->copies ? piece_of(left) : left;
         read_piece(w, &item, from, &run, copies);

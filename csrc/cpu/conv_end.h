@@ -1,6 +1,6 @@
-/* The end of a convolution whose inner loops compute floats: what they add to their
-   sums, and where they leave them. Where all its maps are of floats that is in place; where one of
-   them is bf16 a part of each, a few rows or tiles, lies as floats in scratch meanwhile. */
+/* The end of a convolution whose inner loops compute floats: what they add to their sums, and where
+   they leave them. Where all its maps are of floats that is in place; where one of them is bf16 a
+   part of each, a few rows or a tile, lies as floats in scratch meanwhile. */
 #ifndef DS_CPU_CONV_END_H
 #define DS_CPU_CONV_END_H
 
