@@ -6,7 +6,8 @@
      conv_depthwise.c  a group for each channel
      conv_direct.c     everything else whose groups fill blocks of channels
    All but conv_planar.c read a border or an enlargement in front of a convolution by index;
-   conv_tiles.c alone normalises what it reads, and measures what it writes. */
+   conv_tiles.c alone normalises what it reads, and measures what it writes. The others compute with
+   floats, of which they make bf16 maps a few rows or a tile at a time. */
 #ifndef DS_CPU_CONV_H
 #define DS_CPU_CONV_H
 
