@@ -108,7 +108,7 @@ def test_tiles_give_the_same_picture(size, tile):
 
 
 def test_tiles_are_chosen_where_memory_is_short(monkeypatch):
-    from depthstyle import autoencoder, objective
+    from depthstyle import autoencoder, engine
 
     content = seeded.picture(3, 300, 310)
     whole = paint(content=content, precision="fp32")
@@ -119,7 +119,7 @@ def test_tiles_are_chosen_where_memory_is_short(monkeypatch):
         "_paint_tiles",
         lambda self, *args: tiles.append(args[2]) or inside(self, *args),
     )
-    monkeypatch.setattr(objective, "free_memory", lambda: 1 << 20)
+    monkeypatch.setattr(engine, "free_memory", lambda: 1 << 20)
     tiled = paint(content=content, precision="fp32")
     np.testing.assert_allclose(tiled, whole, rtol=0, atol=LSB / 10)
     assert tiles == [256 // 8]
