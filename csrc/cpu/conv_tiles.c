@@ -6,10 +6,10 @@
    border; there 16 neighbouring outputs read 16 pixels an equal step apart, whatever the kernel
    position. Of a map 32 channels of a pixel are the inner dimension of a tile, of an image 4
    neighbouring pixels with the high and the low parts of 4 channels each, which meet the same
-   weights. Kernel positions below one another that meet
-   neighbouring rows make a ladder: the rows of pixels that four rows of outputs share are loaded
-   once. All sums stay in registers until they are complete. A 1x1 convolution of a bf16 map is one
-   of a map of 16 columns, read where it lies. A norm of the input is applied to the copies.
+   weights. Kernel positions below one another that meet neighbouring rows make a ladder: the rows
+   of pixels that four rows of outputs share are loaded once. All sums stay in registers until they
+   are complete. A 1x1 convolution of a bf16 map is one of a map of 16 columns, read where it lies.
+   A norm of the input is applied to the copies.
 
    Operands that must not lose what bf16 cannot hold are split into two of them, high and low, and
    what is computed is high high + high low + low high: the same sum with three times the terms, or
