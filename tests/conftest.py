@@ -1,6 +1,7 @@
 """What several test files need."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def amx_core(amx_module):
     from amx_emulator.build import load
 
     return load(amx_module)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """Ctrl-C interrupts, also where a shell started us in the background and has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ def report(cases: Iterable[str | None]) -> str:
 
 def main(campaigns: Mapping[Campaign, int]) -> None:
     """Run the campaigns that the command line names as ``name=count``, or all of them in full."""
+    # A shell that starts something in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     named = {campaign.__name__: campaign for campaign in campaigns}
     asked = dict(word.partition("=")[::2] for word in sys.argv[1:])
     for name in asked:
