@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network_problem import MOMENTS, SIZES, architecture
+from network_problem import AUTOCAST, MOMENTS, OUTPUT, SIZES, architecture
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +92,9 @@ def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     module, x = build(name), example(name)
     np.save(folder / "input.npy", x.numpy())
-    np.save(folder / "output.npy", module(x).numpy())
+    np.save(folder / OUTPUT, module(x).numpy())
+    with torch.autocast("cpu", torch.bfloat16):
+        np.save(folder / AUTOCAST, module(x).float().numpy())
     write_weights(name, module, folder)
     torch.onnx.export(module, (x,), str(folder / "model.onnx"), opset_version=OPSET, dynamo=True)
 

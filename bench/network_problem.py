@@ -18,13 +18,24 @@ SIZES = {
 MOMENTS = "moments.npy"
 """Of the cached style of AdaIN: mean and standard deviation (1, C, 1, 2)."""
 
-LIMITS = {"fp32": 1e-3, "bf16": 0.1}
-"""By how much an output may differ in relative L2: more than rounding does, less than an error."""
+OUTPUT, AUTOCAST = "output.npy", "autocast.npy"
+"""What PyTorch computes in fp32 and with bf16."""
+
+FP32_LIMIT, AUTOCAST_LIMIT = 1e-3, 2.0
+"""By how much an output may differ in relative L2: more than rounding does, less than an error. In
+bf16 that is so many times as much as PyTorch's does: AdaIN multiplies the rounding of features that
+hardly vary, as those of seeded weights do.
+"""
 
 
 def architecture(name: str) -> str:
     """Return the network of a name of `SIZES`."""
     return name.partition("-1080p")[0]
+
+
+def distance(output: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the difference in relative L2."""
+    return float(np.linalg.norm(output - wanted) / np.linalg.norm(wanted))
 
 
 class Problem:
@@ -37,7 +48,10 @@ class Problem:
 
     def check(self, output: np.ndarray, precision: str = "fp32") -> None:
         """Refuse an engine that computes something else, or in lower precision than this."""
-        wanted = np.load(self.folder / "output.npy")
-        error = np.linalg.norm(output.reshape(wanted.shape) - wanted) / np.linalg.norm(wanted)
-        if not error <= LIMITS[precision]:
+        wanted = np.load(self.folder / OUTPUT)
+        limit = FP32_LIMIT
+        if precision == "bf16":
+            limit = AUTOCAST_LIMIT * distance(np.load(self.folder / AUTOCAST), wanted)
+        error = distance(output.reshape(wanted.shape), wanted)
+        if not error <= limit:
             raise RuntimeError(f"the output is {error:.1e} off in relative L2")
