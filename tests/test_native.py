@@ -47,8 +47,9 @@ def check(output, level):
     """Hold the printed distances to their bounds."""
     name, *distances = output.split()
     assert name == level
-    for distance, bound in zip(map(float, distances), BOUNDS, strict=True):
-        assert distance < bound, output
+    found = [float(distance) for distance in distances]
+    assert all(distance < bound for distance, bound in zip(found, BOUNDS, strict=True)), output
+    assert min(found[:4]) > 0, f"floats cannot be float64 to the bit: {output}"
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="this processor is an Arm itself")

@@ -4,10 +4,10 @@
    read the same memory.
 
    The left factor's rows are pixels, one after the other or some bytes apart, with 32 values of an
-   inner dimension (channels of a map's block, or 4 pixels of an image of 4
-   channels in two parts). The right
-   factor's tiles are packed: row k holds, for 16 columns, the values 2 k and 2 k + 1 of the inner
-   dimension side by side. Pairs of products are summed first, then added to a sum in fp32. */
+   inner dimension (channels of a map's block, or 4 pixels of an image of 4 channels in two parts).
+   The right factor's tiles are packed: row k holds, for 16 columns, the values 2 k and 2 k + 1 of
+   the inner dimension side by side. Pairs of products are summed first, then added to a sum in
+   fp32. */
 #ifndef DS_CPU_TILES_H
 #define DS_CPU_TILES_H
 
@@ -57,8 +57,8 @@ typedef struct ds_tile_end {
     float slope, high;
     bool stream;
     float *statistics; /* (3, 32) of the values of each channel as they are stored: the first one,
-                    and the sums of what the others have more than it and of the squares of that;
-                    NULL: not wanted */
+                          the sums of what the others have more than it, and of the squares of
+                          that; NULL: not wanted */
     int64_t done;      /* places of the rows of 16 that are written */
 } ds_tile_end;
 
